@@ -195,6 +195,22 @@ compile() { # $1 working folder: $1/src -> $1/out/{include,lib}
     cp "$work/src/LICENSE" "$work/out/LICENSE"
 }
 
+# Run a step in a shell of its own that stops at its first error (not in a condition: there bash ignores set -e), without
+# the lock's descriptor; stdout is the log.
+logged() {
+    local rc
+    set +e
+    (
+        set -e
+        "$@"
+    ) 2>&1 9>&-
+    rc=$?
+    set -e
+    [ $rc = 0 ] && return
+    tail -n 15 "$log" >&2
+    die "$1 failed, see $log"
+}
+
 build() {
     local root work version final log started=$SECONDS
     root=$(writable_root)
@@ -211,16 +227,10 @@ build() {
     trap "rm -rf '$work'" EXIT
     trap 'exit 130' INT TERM HUP
     say "building the C API with $(opt_level) instructions; this takes about three minutes, once per machine (log: $log)"
-    if ! (fetch_source "$work") >"$log" 2>&1 9>&-; then
-        tail -n 5 "$log" >&2
-        die "fetching the source failed, see $log"
-    fi
+    logged fetch_source "$work" >"$log"
     version=$(cd "$work/src" && dpkg-parsechangelog -S Version | tr -c 'A-Za-z0-9.+\n-' _)
     say "compiling Debian's faiss $version on $(jobs_for_machine) cores"
-    if ! (compile "$work") >>"$log" 2>&1 9>&-; then
-        tail -n 15 "$log" >&2
-        die "compiling failed, see $log"
-    fi
+    logged compile "$work" >>"$log"
     probe "$(cached_cflags "$work/out")" "$(cached_libs "$work/out")" loud || die "the freshly built library fails its probe"
     final=$root/faiss-$version-$(flags_key)
     rm -rf "$final"

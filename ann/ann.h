@@ -1,0 +1,103 @@
+/*
+ * ann/ann.h: the contract of every index engine: the rows of a matrix with the largest inner products.
+ *
+ * Cosine needs no metric of its own: its vectors are normalised before they come here. An engine is a row of the table
+ * in ann.c and a file of its own; ann_search is the one way in, and adds what no engine has to know: exclusions, score
+ * floors, exact re-scoring, the fall-back to an exact scan.
+ *
+ *   flat    exact: scans all vectors. The oracle of the others, and the way of last resort.
+ *   faiss   any index that faiss's index_factory makes (HNSW32, IVF1024,Flat, ...), through its C API.
+ *
+ * Vectors are borrowed, float32 [n, dim] row-major, n < 2^31, and must outlive the index. Scores returned are inner
+ * products of the float vectors, whatever codes the engine keeps; order as in core/topk.h.
+ *
+ * Thread-safety: an open index is read-only; any number of threads may search it, each with its own workspace. Effort
+ * is an argument of a search, never state of the index. Searching allocates nothing.
+ */
+#ifndef ANN_ANN_H
+#define ANN_ANN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/err.h"
+#include "core/topk.h"
+
+struct ann;           /* an index, opaque */
+struct ann_workspace; /* what one searching thread needs, opaque */
+
+struct ann_vectors {
+    const float *data; /* [n, dim] row-major */
+    size_t n;
+    uint32_t dim;
+};
+
+/* NULL-terminated names of the engines compiled in: for configuration checks and --help. */
+extern const char *const ann_engine_names[];
+
+/* Called now and then during a build, from the building thread; done <= total. May be NULL. */
+typedef void ann_progress(void *arg, size_t done, size_t total);
+
+struct ann_build_options {
+    const char *engine;  /* one of ann_engine_names */
+    const char *factory; /* faiss factory string; NULL or "": the engine's default */
+    unsigned threads;    /* >= 1 */
+    ann_progress *progress;
+    void *progress_arg;
+};
+
+struct ann *ann_build(const struct ann_vectors *vectors, const struct ann_build_options *options, struct err *e);
+
+/* Writes the index to a new file and fsyncs it; an engine without a file (flat) writes none. */
+int ann_save(const struct ann *index, const char *path, struct err *e);
+bool ann_has_file(const char *engine);
+
+/* Opens a saved index over the same vectors; n, dim and metric of the file must match. path is NULL for flat.
+ * `effort` is the default of searches that do not say one (0: the engine's own). */
+struct ann *ann_open(const char *engine, const char *path, const struct ann_vectors *vectors, size_t effort,
+                     struct err *e);
+void ann_free(struct ann *index);
+
+const char *ann_engine_name(const struct ann *index);
+size_t ann_bytes(const struct ann *index); /* memory of the index itself, without the borrowed vectors */
+size_t ann_effort(const struct ann *index);
+void ann_set_effort(struct ann *index, size_t effort); /* before the index is shared between threads */
+
+/* For searches of up to max_k results. NULL without memory. Belongs to the thread that calls this: make it there. */
+struct ann_workspace *ann_workspace_new(const struct ann *index, size_t max_k, struct err *e);
+void ann_workspace_free(struct ann_workspace *ws);
+
+enum ann_strategy { ANN_STRATEGY_ANN, ANN_STRATEGY_FILTERED_ANN, ANN_STRATEGY_EXACT };
+extern const char *const ann_strategy_words[]; /* "ann", "filtered_ann", "exact" */
+
+struct ann_query {
+    const float *vector;     /* [dim] */
+    size_t k;                /* 1 .. max_k of the workspace */
+    size_t effort;           /* candidates the engine looks at (HNSW: efSearch); 0: the index's default */
+    bool exact;              /* scan everything */
+    float min_score;         /* -INFINITY: no floor */
+    const uint32_t *exclude; /* rows never to return: ascending, unique; [n_exclude] */
+    size_t n_exclude;
+};
+
+struct ann_answer {
+    size_t n;                   /* results written */
+    bool complete;              /* false only when fewer than k rows satisfy the query at all */
+    enum ann_strategy strategy; /* how it was answered */
+};
+
+/* hits [k], best first. Fails only on a query that breaks the rules above (k, NaN). */
+int ann_search(const struct ann *index, struct ann_workspace *ws, const struct ann_query *query, struct scored *hits,
+               struct ann_answer *answer, struct err *e);
+
+/* Mean recall@k of `count` queries [count, dim] at an effort, against the exact engine: |found and true| / k. */
+int ann_measure_recall(const struct ann *index, const float *queries, size_t count, size_t k, size_t effort,
+                       unsigned threads, double *recall, struct err *e);
+
+/* Finds the smallest effort of a doubling ladder that reaches `target` recall@k on these queries, sets it as the index's
+ * default, and reports both. When none does, the largest is set and *recall says what it gives. */
+int ann_tune(struct ann *index, const float *queries, size_t count, size_t k, double target, unsigned threads,
+             size_t *effort, double *recall, struct err *e);
+
+#endif

@@ -1,0 +1,92 @@
+#include "core/mem.h"
+
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ALIGNMENT = 64 };
+
+static atomic_long fail_countdown;
+
+static int fails_now(void)
+{
+    if (atomic_load_explicit(&fail_countdown, memory_order_relaxed) <= 0) {
+        return 0;
+    }
+    return atomic_fetch_sub(&fail_countdown, 1) == 1;
+}
+
+void mem_fail_at(long n)
+{
+    atomic_store(&fail_countdown, n);
+}
+
+/* Uninitialised, aligned; NULL on overflow or without memory. */
+static void *allocate(size_t count, size_t size)
+{
+    size_t bytes;
+    if (fails_now() || __builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX - ALIGNMENT) {
+        return NULL;
+    }
+    bytes = bytes == 0 ? ALIGNMENT : (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    return aligned_alloc(ALIGNMENT, bytes);
+}
+
+void *mem_array(size_t count, size_t size)
+{
+    void *p = allocate(count, size);
+    if (p != NULL) {
+        memset(p, 0, count * size);
+    }
+    return p;
+}
+
+void *mem_resize(void *array, size_t old_count, size_t count, size_t size)
+{
+    void *p = allocate(count, size);
+    if (p == NULL) {
+        return NULL;
+    }
+    size_t kept = old_count < count ? old_count : count;
+    if (array != NULL && kept > 0) {
+        memcpy(p, array, kept * size);
+    }
+    free(array);
+    return p;
+}
+
+char *mem_strndup(const char *text, size_t length)
+{
+    char *p = length == SIZE_MAX ? NULL : allocate(length + 1, 1);
+    if (p != NULL) {
+        memcpy(p, text, length);
+        p[length] = '\0';
+    }
+    return p;
+}
+
+char *mem_strdup(const char *text)
+{
+    return mem_strndup(text, strlen(text));
+}
+
+void mem_free(void *pointer)
+{
+    free(pointer);
+}
+
+int mem_grow(void **array, size_t *capacity, size_t count, size_t size)
+{
+    if (count < *capacity) {
+        return 0;
+    }
+    size_t wanted = *capacity < 16 ? 16 : *capacity * 2;
+    void *p = mem_resize(*array, *capacity, wanted, size);
+    if (p == NULL) {
+        return -1;
+    }
+    *array = p;
+    *capacity = wanted;
+    return 0;
+}
