@@ -1,0 +1,45 @@
+/*
+ * config/serve_config.h: the daemon's configuration, from YAML to a checked struct.
+ *
+ * One row of a table a parameter (serve_config.c): path, type, minimum, default, maximum, unit, reloadable or not, one
+ * sentence. `recalld --dump-config` and docs/config.md come from it. All problems of a file are reported in one go.
+ */
+#ifndef CONFIG_SERVE_CONFIG_H
+#define CONFIG_SERVE_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/buf.h"
+#include "core/log.h"
+
+struct serve_config {
+    char *listen;       /* "127.0.0.1:8080", "[::1]:8080", "unix:/path" */
+    char *admin_listen; /* NULL: admin paths on the public port if, and only if, that is loopback or unix */
+    uint32_t workers;   /* 0: one a core */
+    char *model_path;   /* models.default.path: bundle directory or link */
+    enum log_level log_level;
+    struct {
+        uint64_t body;        /* bytes of a request body */
+        uint32_t k;           /* results a request */
+        uint32_t batch;       /* requests in one body */
+        uint32_t exclude;     /* ids excluded a request */
+        uint32_t effort;      /* search.effort */
+        uint32_t list;        /* elements of a multi-valued feature or history */
+        uint32_t connections; /* a worker */
+        uint32_t head;        /* bytes of request line and headers */
+        uint32_t request_timeout_ms, idle_timeout_ms, response_timeout_ms, drain_timeout_ms;
+    } limits;
+    uint64_t drain_delay_ms; /* after SIGTERM: not ready, still accepting */
+};
+
+/* NULL path: all defaults. `sets` as in train_config_load. */
+struct serve_config *serve_config_load(const char *path, const char *const *sets, size_t n_sets, struct buf *problems);
+void serve_config_free(struct serve_config *c);
+
+/* The effective configuration as YAML that serve_config_load reads back, each setting with its sentence as comment. */
+void serve_config_dump(const struct serve_config *c, struct buf *out);
+void serve_config_describe(struct buf *out, bool markdown);
+
+#endif

@@ -1,0 +1,129 @@
+/*
+ * config/train_config.h: the training configuration, from YAML to a checked struct.
+ *
+ * Every parameter is one row of a table in train_config.c: path, type, minimum, default, maximum, unit, one sentence.
+ * `--help`-like listings and docs/config.md come from that table. train_config_load reports *all* problems of a file in
+ * one go, each as "file:line: key: what is wrong; how to fix it". Relative paths of the data are taken from the
+ * configuration file's directory; output.dir from the working directory when given by --set, else likewise.
+ */
+#ifndef CONFIG_TRAIN_CONFIG_H
+#define CONFIG_TRAIN_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/buf.h"
+#include "core/schema.h"
+
+struct table_config {
+    char *path; /* absolute or relative to the working directory, ready for open(2); NULL when not given */
+    char *id;   /* column with the id */
+};
+
+struct events_config {
+    char *path;
+    char *user, *item; /* columns */
+    char *time;        /* column of a number or of an ISO 8601 date/time; NULL: none */
+    char *label;       /* column of a number; NULL: every row is a positive */
+    double label_min;  /* rows with label >= this are positives, others are dropped (and counted) */
+};
+
+enum split_method { SPLIT_NONE, SPLIT_LEAVE_LAST, SPLIT_TIME, SPLIT_FILE };
+extern const char *const split_method_words[]; /* none leave_last time file */
+
+struct split_config {
+    enum split_method method;
+    uint32_t n;      /* leave_last: events a user */
+    double fraction; /* time: share of the latest events that becomes test */
+    char *test;      /* file: path, same columns as events */
+};
+
+struct feature_config {
+    char *name;   /* column of the side's table; for id: the id itself; for sequence: the feature's name in requests */
+    enum feature_type type;
+    enum feature_transform transform;
+    enum feature_pooling pooling;
+    uint32_t dim;
+    uint32_t buckets;
+    uint32_t min_count;  /* values seen less often in the train part are left out of the vocabulary (unknown) */
+    uint32_t last;       /* sequence */
+    char *of;            /* sequence: the item id column */
+    char multi;          /* '\0': single-valued */
+    double unknown_rate; /* share of training rows whose value is hidden, half as unknown, half as missing: trains those
+                            two rows, and the tower to do without the value */
+    int line;            /* in the configuration file */
+};
+
+struct tower_config {
+    struct feature_config *features; /* [n_features] */
+    size_t n_features;
+    enum network_type network;
+    uint32_t layers[SCHEMA_MAX_LAYERS];
+    size_t n_layers;
+    enum activation activation;
+};
+
+enum loss_type { LOSS_SOFTMAX };
+extern const char *const loss_type_words[]; /* softmax */
+enum optimizer_type { OPTIMIZER_ADAGRAD, OPTIMIZER_ADAM };
+extern const char *const optimizer_type_words[]; /* adagrad adam */
+
+struct train_config {
+    struct {
+        struct table_config users, items;
+        struct events_config events;
+        char delimiter[5];      /* one to four bytes; "\t" for tab */
+        bool header;            /* first line names the columns; else columns.* name them */
+        char **columns_users, **columns_items, **columns_events; /* NULL-terminated names when header is false */
+        uint64_t max_bad_rows;  /* tolerated in each file */
+        struct split_config split;
+    } data;
+    struct tower_config user_tower, item_tower;
+    enum similarity similarity;
+    struct {
+        enum loss_type type;
+        double temperature; /* scores are divided by it before the softmax */
+        bool logq;
+    } loss;
+    struct {
+        bool in_batch;
+        uint32_t uniform; /* extra uniform negatives, shared by a batch */
+    } negatives;
+    struct {
+        enum optimizer_type type;
+        double lr;
+        double init_scale; /* standard deviation of the initial embeddings */
+        uint32_t batch_size;
+        uint32_t epochs; /* at most, with early stopping */
+        struct {
+            bool enabled;      /* the key is present */
+            char metric[32];   /* e.g. recall@20 */
+            uint32_t patience; /* epochs without improvement */
+            double validation; /* share of the train part's events held out: the latest with a time, else random */
+            bool refit;        /* train anew on the whole train part for the best number of epochs */
+        } early_stop;
+    } optimizer;
+    uint64_t seed;
+    uint32_t threads; /* 0: one a core */
+    struct {
+        char *dir;
+    } output;
+    struct {
+        char engine[16];
+        char factory[128];
+        double target_recall; /* recall@100 against exact that the default search effort should reach */
+    } index;
+    char *text; /* the effective configuration as YAML (after --set), for the manifest and the report */
+};
+
+/* Reads `path` and applies `sets` ("key.path=value", n_sets of them). On failure returns NULL and appends one line for
+ * each problem to `problems`. Cross-checks are made too (early fusion, sequence without a time column, towers of
+ * different output length, softmax without any negatives, files that do not exist, ...). */
+struct train_config *train_config_load(const char *path, const char *const *sets, size_t n_sets, struct buf *problems);
+void train_config_free(struct train_config *c);
+
+/* Appends the parameter table: tab-separated (path, type, min, default, max, unit, sentence) or Markdown. */
+void train_config_describe(struct buf *out, bool markdown);
+
+#endif

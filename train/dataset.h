@@ -1,0 +1,62 @@
+/*
+ * train/dataset.h: from files to what training and evaluation need: interactions split into parts, the schema learned
+ * from the train part, and both sides' features encoded by it.
+ *
+ * Users and items are numbered: items in ascending id order (the bundle's row order; the catalogue is the items file
+ * plus every item of the train part), users likewise (users of any part). Everything about the schema (vocabularies,
+ * counts, means, bounds) is learned from the train part alone: the test part never influences it.
+ *
+ *   id, sequence vocabulary    values with at least min_count train events
+ *   categorical, onehot        values with at least min_count users (items) among those with a train event
+ *   numeric                    mean, deviation, quantile bounds over users (items) with a train event
+ */
+#ifndef TRAIN_DATASET_H
+#define TRAIN_DATASET_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "config/train_config.h"
+#include "core/err.h"
+#include "core/features.h"
+#include "core/schema.h"
+
+/* Interactions of one part, grouped by user, in time order within a user (file order among equal times). */
+struct interactions {
+    size_t n;
+    uint32_t *item;  /* [n] */
+    int64_t *time;   /* [n], microseconds since 1970 or the plain number scaled by 10^6; NULL without a time column */
+    size_t *start;   /* [n_users + 1]: user u has [start[u], start[u + 1]) */
+};
+
+struct dataset {
+    size_t n_users, n_items;
+    struct strtab user_ids, item_ids; /* sorted; blocks owned by the dataset */
+    struct interactions train, test;  /* test: pairs also in train are dropped; items outside the catalogue kept as
+                                         unreachable[u]: they count as relevant and can't be found */
+    uint32_t *unreachable;            /* [n_users] test items outside the catalogue */
+    uint32_t *item_count;             /* [n_items] train events of each item */
+    struct schema schema;             /* complete */
+    struct feature_rows rows[2];      /* by side: users [n_users], items [n_items]; sequences empty (see history) */
+    int history;                      /* index of the sequence feature of the user tower, or -1 */
+    int32_t *history_row;             /* [n_items]: table row of each item in the sequence's vocabulary */
+    uint64_t bad_rows, dropped_by_label;
+    void *owned; /* blocks behind the views */
+};
+
+struct dataset *dataset_load(const struct train_config *config, struct err *e);
+void dataset_free(struct dataset *d);
+
+/* Writes the table rows of user u's latest events strictly before event `position` of `part` (an index into
+ * part->item), oldest first, at most the feature's `last`, to out; returns how many. Events with the same time are not
+ * before it. position == part->start[u + 1] means: all of the user's events of the part. */
+size_t dataset_history(const struct dataset *d, const struct interactions *part, uint32_t user, size_t position,
+                       int32_t *out);
+
+/* Cuts a validation part from train by user: with times the latest `fraction` of all train events by time, else a
+ * random `fraction` of each user's events (at least one event of a user stays). Both results are new; release them. */
+int dataset_cut(const struct dataset *d, double fraction, uint64_t seed, struct interactions *rest,
+                struct interactions *held, struct err *e);
+void interactions_release(struct interactions *part);
+
+#endif
