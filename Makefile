@@ -12,7 +12,7 @@ SHELL := /bin/bash
 
 # Parallel unless the caller chose -j, or named several goals (`make clean all` must keep its order).
 JOBS  ?= $(shell nproc 2>/dev/null || echo 2)
-ifeq ($(filter -j%,$(MAKEFLAGS))$(filter --jobserver%,$(MAKEFLAGS))$(word 2,$(MAKECMDGOALS)),)
+ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS))$(word 2,$(MAKECMDGOALS)),0)
 MAKEFLAGS += -j$(JOBS)
 endif
 
