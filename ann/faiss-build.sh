@@ -70,7 +70,7 @@ find_cached() { # prints the newest finished build that fits this machine
     local root key hit
     key=$(flags_key)
     while read -r root; do
-        hit=$(ls -d "$root"/faiss-*-"$key" 2>/dev/null | sort -V | tail -n 1) || true
+        hit=$(find "$root" -maxdepth 1 -name "faiss-*-$key" 2>/dev/null | sort -V | tail -n 1) || true
         if [ -n "$hit" ] && [ -r "$hit/lib/libfaiss_c.a" ]; then
             echo "$hit"
             return 0
