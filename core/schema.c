@@ -1,0 +1,410 @@
+#include "core/schema.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "core/mem.h"
+
+const char *const side_words[] = {"user", "item", NULL};
+const char *const feature_type_words[] = {"id", "categorical", "onehot", "numeric", "sequence", NULL};
+const char *const feature_transform_words[] = {"standardize", "log", "bucketize", NULL};
+const char *const feature_pooling_words[] = {"mean", "sum", NULL};
+const char *const network_type_words[] = {"none", "mlp", NULL};
+const char *const activation_words[] = {"relu", NULL};
+const char *const similarity_words[] = {"dot", "cosine", NULL};
+
+int word_find(const char *const *words, const char *word)
+{
+    for (int i = 0; words[i] != NULL; i++) {
+        if (strcmp(words[i], word) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+bool feature_is_embedded(const struct feature *f)
+{
+    return f->type == FEATURE_ID || f->type == FEATURE_CATEGORICAL || f->type == FEATURE_SEQUENCE ||
+           (f->type == FEATURE_NUMERIC && f->transform == TRANSFORM_BUCKETIZE);
+}
+
+bool feature_is_bag(const struct feature *f)
+{
+    return f->type == FEATURE_SEQUENCE || f->multi != '\0';
+}
+
+bool feature_has_vocab(const struct feature *f)
+{
+    return f->type == FEATURE_ID || f->type == FEATURE_ONEHOT || f->type == FEATURE_SEQUENCE ||
+           (f->type == FEATURE_CATEGORICAL && f->buckets == 0);
+}
+
+int tower_spec_find(const struct tower_spec *spec, const char *name)
+{
+    for (uint32_t i = 0; i < spec->n_features; i++) {
+        if (strcmp(spec->features[i].name, name) == 0) {
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
+static uint32_t count_rows(const struct feature *f)
+{
+    if (f->type == FEATURE_NUMERIC) {
+        return f->transform == TRANSFORM_BUCKETIZE ? SCHEMA_FIRST + f->n_bounds + 1 : 0;
+    }
+    return SCHEMA_FIRST + (feature_has_vocab(f) ? (uint32_t)f->vocab.count : f->buckets);
+}
+
+static int finish_tower(struct tower_spec *spec, const char *side, struct err *e)
+{
+    uint64_t width = 0;
+    for (uint32_t i = 0; i < spec->n_features; i++) {
+        struct feature *f = &spec->features[i];
+        if (feature_has_vocab(f) && f->vocab.count > INT32_MAX - SCHEMA_FIRST) {
+            return err_set(e, "%s feature %s: more than 2^31 values; use buckets to hash them", side, f->name);
+        }
+        f->rows = count_rows(f);
+        f->offset = (uint32_t)width;
+        f->width = feature_is_embedded(f) ? f->dim : f->type == FEATURE_ONEHOT ? f->rows : 2;
+        width += f->width;
+        if (width > 1 << 20) {
+            return err_set(e, "%s feature %s: the tower's input grows beyond 2^20 columns; onehot is for a few values, use "
+                              "categorical with a dim", side, f->name);
+        }
+    }
+    spec->input_width = (uint32_t)width;
+    spec->output_dim = spec->network == NETWORK_NONE ? spec->input_width : spec->layers[spec->n_layers - 1];
+    if (spec->output_dim == 0 || spec->output_dim > SCHEMA_MAX_DIM) {
+        return err_set(e, "the %s tower's vector has %u dimensions; 1 to %d are possible", side, spec->output_dim,
+                       SCHEMA_MAX_DIM);
+    }
+    return 0;
+}
+
+int schema_finish(struct schema *s, struct err *e)
+{
+    for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
+        if (finish_tower(&s->towers[side], side_words[side], e) < 0) {
+            return -1;
+        }
+    }
+    uint32_t user = s->towers[SIDE_USER].output_dim;
+    uint32_t item = s->towers[SIDE_ITEM].output_dim;
+    if (user != item) {
+        return err_set(e,
+                       "the user tower gives vectors of %u dimensions and the item tower of %u; they must be equal to be "
+                       "compared: change the last layer (or, with network none, the features' dims)",
+                       user, item);
+    }
+    return 0;
+}
+
+void schema_release(struct schema *s)
+{
+    for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
+        struct tower_spec *spec = &s->towers[side];
+        for (uint32_t i = 0; i < spec->n_features; i++) {
+            mem_free(spec->features[i].bounds);
+        }
+        mem_free(spec->features);
+        *spec = (struct tower_spec){0};
+    }
+}
+
+/* --- to JSON --------------------------------------------------------------------------------------------------------*/
+
+static json_t *feature_to_json(const struct feature *f)
+{
+    json_t *o = json_pack("{s:s, s:s}", "name", f->name, "type", feature_type_words[f->type]);
+    if (o == NULL) {
+        return NULL;
+    }
+    int bad = 0;
+    if (feature_is_embedded(f)) {
+        bad |= json_object_set_new(o, "dim", json_integer(f->dim));
+    }
+    if (f->type == FEATURE_CATEGORICAL && f->buckets > 0) {
+        bad |= json_object_set_new(o, "buckets", json_integer(f->buckets));
+    }
+    if (f->multi != '\0') {
+        bad |= json_object_set_new(o, "multi", json_stringn(&f->multi, 1));
+    }
+    if (feature_is_bag(f)) {
+        bad |= json_object_set_new(o, "pooling", json_string(feature_pooling_words[f->pooling]));
+    }
+    if (f->type == FEATURE_SEQUENCE) {
+        bad |= json_object_set_new(o, "last", json_integer(f->last));
+    }
+    if (f->type == FEATURE_NUMERIC) {
+        bad |= json_object_set_new(o, "transform", json_string(feature_transform_words[f->transform]));
+        if (f->transform == TRANSFORM_BUCKETIZE) {
+            json_t *bounds = json_array();
+            for (uint32_t i = 0; i < f->n_bounds; i++) {
+                bad |= json_array_append_new(bounds, json_real((double)f->bounds[i]));
+            }
+            bad |= json_object_set_new(o, "bounds", bounds);
+        } else {
+            bad |= json_object_set_new(o, "mean", json_real((double)f->mean));
+            bad |= json_object_set_new(o, "stddev", json_real((double)f->stddev));
+        }
+    }
+    if (bad != 0) {
+        json_decref(o);
+        return NULL;
+    }
+    return o;
+}
+
+static json_t *tower_to_json(const struct tower_spec *spec)
+{
+    json_t *features = json_array();
+    json_t *layers = json_array();
+    for (uint32_t i = 0; i < spec->n_features; i++) {
+        json_array_append_new(features, feature_to_json(&spec->features[i]));
+    }
+    for (uint32_t i = 0; i < spec->n_layers; i++) {
+        json_array_append_new(layers, json_integer(spec->layers[i]));
+    }
+    bool complete = json_array_size(features) == spec->n_features && json_array_size(layers) == spec->n_layers;
+    json_t *o = json_pack("{s:o, s:{s:s, s:o, s:s}}", "features", features, "network", "type",
+                          network_type_words[spec->network], "layers", layers, "activation",
+                          activation_words[spec->activation]);
+    if (!complete) {
+        json_decref(o);
+        return NULL;
+    }
+    return o;
+}
+
+json_t *schema_to_json(const struct schema *s)
+{
+    return json_pack("{s:o, s:o, s:s}", "user_tower", tower_to_json(&s->towers[SIDE_USER]), "item_tower",
+                     tower_to_json(&s->towers[SIDE_ITEM]), "similarity", similarity_words[s->similarity]);
+}
+
+/* --- from JSON ------------------------------------------------------------------------------------------------------*/
+
+/* Refuses members that are not in the NULL-terminated list: a typo must not pass for a default. */
+static int check_members(const json_t *object, const char *const *known, const char *where, struct err *e)
+{
+    if (!json_is_object(object)) {
+        return err_set(e, "%s: must be an object", where);
+    }
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)object, key, value) {
+        if (word_find(known, key) < 0) {
+            return err_set(e, "%s: unknown member \"%.60s\"", where, key);
+        }
+    }
+    return 0;
+}
+
+/* A member that must be one of the words, or `otherwise` when absent (-1: required). */
+static int get_word(const json_t *o, const char *key, const char *const *words, int otherwise, const char *where,
+                    struct err *e)
+{
+    const json_t *value = json_object_get(o, key);
+    if (value == NULL && otherwise >= 0) {
+        return otherwise;
+    }
+    int i = json_is_string(value) ? word_find(words, json_string_value(value)) : -1;
+    if (i < 0) {
+        err_set(e, "%s: bad or missing \"%s\"", where, key);
+    }
+    return i;
+}
+
+/* An integer member in [min, max]; absent: min - 1 counts as 0 when min is 0, else an error. */
+static int get_u32(const json_t *o, const char *key, uint32_t min, uint32_t max, uint32_t *out, const char *where,
+                   struct err *e)
+{
+    const json_t *value = json_object_get(o, key);
+    json_int_t n = json_integer_value(value);
+    if (value == NULL && min == 0) {
+        n = 0;
+    } else if (!json_is_integer(value) || n < min || n > max) {
+        return err_set(e, "%s: \"%s\" must be an integer from %u to %u", where, key, min, max);
+    }
+    *out = (uint32_t)n;
+    return 0;
+}
+
+static int get_float(const json_t *o, const char *key, float *out, const char *where, struct err *e)
+{
+    const json_t *value = json_object_get(o, key);
+    *out = (float)json_number_value(value);
+    if (!json_is_number(value) || !isfinite(*out)) {
+        return err_set(e, "%s: \"%s\" must be a finite number", where, key);
+    }
+    return 0;
+}
+
+static int get_bounds(struct feature *f, const json_t *o, const char *where, struct err *e)
+{
+    const json_t *bounds = json_object_get(o, "bounds");
+    size_t n = json_array_size(bounds);
+    if (!json_is_array(bounds) || n > 1 << 20) {
+        return err_set(e, "%s: \"bounds\" must be a list of numbers", where);
+    }
+    f->bounds = mem_array(n, sizeof *f->bounds);
+    if (f->bounds == NULL) {
+        return err_nomem(e);
+    }
+    for (size_t i = 0; i < n; i++) {
+        const json_t *value = json_array_get(bounds, i);
+        f->bounds[i] = (float)json_number_value(value);
+        if (!json_is_number(value) || !isfinite(f->bounds[i]) || (i > 0 && f->bounds[i] <= f->bounds[i - 1])) {
+            return err_set(e, "%s: \"bounds\" must be ascending finite numbers", where);
+        }
+    }
+    f->n_bounds = (uint32_t)n;
+    return 0;
+}
+
+static int get_numeric(struct feature *f, const json_t *o, const char *where, struct err *e)
+{
+    int transform = get_word(o, "transform", feature_transform_words, -1, where, e);
+    if (transform < 0) {
+        return -1;
+    }
+    f->transform = (enum feature_transform)transform;
+    if (f->transform == TRANSFORM_BUCKETIZE) {
+        return get_bounds(f, o, where, e);
+    }
+    if (get_float(o, "mean", &f->mean, where, e) < 0 || get_float(o, "stddev", &f->stddev, where, e) < 0) {
+        return -1;
+    }
+    return f->stddev > 0 ? 0 : err_set(e, "%s: \"stddev\" must be positive", where);
+}
+
+static int get_name(struct feature *f, const json_t *o, const char *where, struct err *e)
+{
+    const json_t *value = json_object_get(o, "name");
+    const char *name = json_is_string(value) ? json_string_value(value) : "";
+    size_t n = strlen(name);
+    if (n == 0 || n > SCHEMA_MAX_NAME || n != json_string_length(value) || name[0] == '.' ||
+        strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") != n) {
+        return err_set(e, "%s: \"name\" must be 1 to %d of A-Z a-z 0-9 _ . -", where, SCHEMA_MAX_NAME);
+    }
+    memcpy(f->name, name, n + 1);
+    return 0;
+}
+
+static int get_multi(struct feature *f, const json_t *o, const char *where, struct err *e)
+{
+    const json_t *value = json_object_get(o, "multi");
+    if (value == NULL) {
+        return 0;
+    }
+    if (json_string_length(value) != 1 || (f->type != FEATURE_CATEGORICAL && f->type != FEATURE_ONEHOT)) {
+        return err_set(e, "%s: \"multi\" is one character, for categorical and onehot", where);
+    }
+    f->multi = json_string_value(value)[0];
+    return 0;
+}
+
+static int get_feature(struct feature *f, const json_t *o, const char *where, struct err *e)
+{
+    static const char *const known[] = {"name", "type", "dim",  "buckets", "multi",  "pooling",
+                                        "last", "transform", "bounds", "mean", "stddev", NULL};
+    if (check_members(o, known, where, e) < 0 || get_name(f, o, where, e) < 0) {
+        return -1;
+    }
+    int type = get_word(o, "type", feature_type_words, -1, where, e);
+    int pooling = get_word(o, "pooling", feature_pooling_words, POOLING_MEAN, where, e);
+    if (type < 0 || pooling < 0) {
+        return -1;
+    }
+    f->type = (enum feature_type)type;
+    f->pooling = (enum feature_pooling)pooling;
+    if (get_multi(f, o, where, e) < 0 || get_u32(o, "buckets", 0, 1u << 30, &f->buckets, where, e) < 0) {
+        return -1;
+    }
+    if (f->type == FEATURE_NUMERIC && get_numeric(f, o, where, e) < 0) {
+        return -1;
+    }
+    if (f->type == FEATURE_SEQUENCE && get_u32(o, "last", 1, 10000, &f->last, where, e) < 0) {
+        return -1;
+    }
+    return feature_is_embedded(f) ? get_u32(o, "dim", 1, SCHEMA_MAX_DIM, &f->dim, where, e) : 0;
+}
+
+static int get_network(struct tower_spec *spec, const json_t *o, const char *where, struct err *e)
+{
+    static const char *const known[] = {"type", "layers", "activation", NULL};
+    if (check_members(o, known, where, e) < 0) {
+        return -1;
+    }
+    int type = get_word(o, "type", network_type_words, -1, where, e);
+    int activation = get_word(o, "activation", activation_words, ACTIVATION_RELU, where, e);
+    const json_t *layers = json_object_get(o, "layers");
+    size_t n = json_array_size(layers);
+    if (type < 0 || activation < 0) {
+        return -1;
+    }
+    if (n > SCHEMA_MAX_LAYERS || (type == NETWORK_NONE) != (n == 0)) {
+        return err_set(e, "%s: an mlp has 1 to %d layers, none has no layers", where, SCHEMA_MAX_LAYERS);
+    }
+    spec->network = (enum network_type)type;
+    spec->activation = (enum activation)activation;
+    for (size_t i = 0; i < n; i++) {
+        json_int_t size = json_integer_value(json_array_get(layers, i));
+        if (size < 1 || size > SCHEMA_MAX_DIM) {
+            return err_set(e, "%s: a layer has 1 to %d outputs", where, SCHEMA_MAX_DIM);
+        }
+        spec->layers[spec->n_layers++] = (uint32_t)size;
+    }
+    return 0;
+}
+
+static int get_tower(struct tower_spec *spec, const json_t *o, const char *where, struct err *e)
+{
+    static const char *const known[] = {"features", "network", NULL};
+    if (check_members(o, known, where, e) < 0) {
+        return -1;
+    }
+    const json_t *features = json_object_get(o, "features");
+    size_t n = json_array_size(features);
+    if (n < 1 || n > SCHEMA_MAX_FEATURES) {
+        return err_set(e, "%s: 1 to %d features are possible", where, SCHEMA_MAX_FEATURES);
+    }
+    spec->features = mem_array(n, sizeof *spec->features);
+    if (spec->features == NULL) {
+        return err_nomem(e);
+    }
+    for (size_t i = 0; i < n; i++) {
+        char place[64];
+        snprintf(place, sizeof place, "%s.features[%zu]", where, i);
+        struct feature *f = &spec->features[spec->n_features++];
+        if (get_feature(f, json_array_get(features, i), place, e) < 0) {
+            return -1;
+        }
+        if (tower_spec_find(spec, f->name) != (int)i) {
+            return err_set(e, "%s: the name %s is taken", place, f->name);
+        }
+    }
+    return get_network(spec, json_object_get(o, "network"), where, e);
+}
+
+int schema_from_json(struct schema *s, const json_t *json, struct err *e)
+{
+    static const char *const known[] = {"user_tower", "item_tower", "similarity", NULL};
+    *s = (struct schema){0};
+    if (check_members(json, known, "schema", e) < 0 ||
+        get_tower(&s->towers[SIDE_USER], json_object_get(json, "user_tower"), "user_tower", e) < 0 ||
+        get_tower(&s->towers[SIDE_ITEM], json_object_get(json, "item_tower"), "item_tower", e) < 0) {
+        schema_release(s);
+        return -1;
+    }
+    int similarity = get_word(json, "similarity", similarity_words, -1, "schema", e);
+    if (similarity < 0) {
+        schema_release(s);
+        return -1;
+    }
+    s->similarity = (enum similarity)similarity;
+    return 0;
+}

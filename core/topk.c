@@ -1,0 +1,106 @@
+#include "core/topk.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+void topk_init(struct topk *t, struct scored *entries, size_t k)
+{
+    t->entries = entries;
+    t->capacity = k;
+    t->n = 0;
+}
+
+float topk_threshold(const struct topk *t)
+{
+    if (t->capacity == 0) {
+        return INFINITY;
+    }
+    return t->n < t->capacity ? -INFINITY : t->entries[0].score;
+}
+
+static void sift_down(struct scored *heap, size_t n, struct scored value)
+{
+    size_t i = 0;
+    for (;;) {
+        size_t child = 2 * i + 1;
+        if (child >= n) {
+            break;
+        }
+        if (child + 1 < n && scored_before(heap[child], heap[child + 1])) {
+            child++; /* the worse of the two */
+        }
+        if (!scored_before(value, heap[child])) {
+            break;
+        }
+        heap[i] = heap[child];
+        i = child;
+    }
+    heap[i] = value;
+}
+
+void topk_push(struct topk *t, float score, uint32_t row)
+{
+    struct scored value = {score, row};
+    if (isnan(score) || t->capacity == 0) {
+        return;
+    }
+    if (t->n == t->capacity) {
+        if (scored_before(value, t->entries[0])) {
+            sift_down(t->entries, t->n, value);
+        }
+        return;
+    }
+    size_t i = t->n++;
+    while (i > 0 && scored_before(t->entries[(i - 1) / 2], value)) {
+        t->entries[i] = t->entries[(i - 1) / 2];
+        i = (i - 1) / 2;
+    }
+    t->entries[i] = value;
+}
+
+void topk_push_block(struct topk *t, const float *scores, size_t n, uint32_t first_row)
+{
+    float threshold = topk_threshold(t);
+    for (size_t i = 0; i < n; i++) {
+        if (scores[i] >= threshold) { /* equal: a smaller row may still win */
+            topk_push(t, scores[i], first_row + (uint32_t)i);
+            threshold = topk_threshold(t);
+        }
+    }
+}
+
+static int compare(const void *a, const void *b)
+{
+    struct scored x = *(const struct scored *)a;
+    struct scored y = *(const struct scored *)b;
+    return scored_before(x, y) ? -1 : scored_before(y, x);
+}
+
+void topk_sort(struct topk *t)
+{
+    qsort(t->entries, t->n, sizeof *t->entries, compare);
+}
+
+size_t topk_naive(struct scored *out, size_t k, const float *scores, size_t n)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct scored value = {scores[i], (uint32_t)i};
+        if (isnan(scores[i])) {
+            continue;
+        }
+        size_t at = kept;
+        while (at > 0 && scored_before(value, out[at - 1])) {
+            at--;
+        }
+        if (at >= k) {
+            continue;
+        }
+        kept += kept < k;
+        for (size_t j = kept - 1; j > at; j--) {
+            out[j] = out[j - 1];
+        }
+        out[at] = value;
+    }
+    return kept;
+}

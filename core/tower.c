@@ -1,0 +1,154 @@
+#include "core/tower.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/mem.h"
+#include "core/vecmath.h"
+
+int tower_bind(struct tower *t, const struct tower_spec *spec, enum side side, const struct safetensors *weights,
+               struct err *e)
+{
+    char name[SCHEMA_MAX_NAME + 40];
+    *t = (struct tower){.spec = spec};
+    for (uint32_t i = 0; i < spec->n_features; i++) {
+        const struct feature *f = &spec->features[i];
+        if (!feature_is_embedded(f)) {
+            continue;
+        }
+        snprintf(name, sizeof name, "%s.embedding.%s", side_words[side], f->name);
+        t->embedding[i] = safetensors_get(weights, name, f->rows, f->dim, e);
+        if (t->embedding[i] == NULL) {
+            return -1;
+        }
+    }
+    uint32_t in = spec->input_width;
+    for (uint32_t i = 0; i < spec->n_layers; i++) {
+        snprintf(name, sizeof name, "%s.network.%u.weight", side_words[side], i);
+        t->weight[i] = safetensors_get(weights, name, spec->layers[i], in, e);
+        snprintf(name, sizeof name, "%s.network.%u.bias", side_words[side], i);
+        t->bias[i] = safetensors_get(weights, name, spec->layers[i], 0, e);
+        if (t->weight[i] == NULL || t->bias[i] == NULL) {
+            return -1;
+        }
+        in = spec->layers[i];
+    }
+    return 0;
+}
+
+int tower_pass_init(struct tower_pass *p, const struct tower_spec *spec, size_t capacity, struct err *e)
+{
+    *p = (struct tower_pass){.capacity = capacity};
+    p->input = mem_array(capacity * spec->input_width, sizeof(float));
+    p->output = p->input;
+    bool complete = p->input != NULL;
+    for (uint32_t i = 0; i < spec->n_layers; i++) {
+        p->layer[i] = mem_array(capacity * spec->layers[i], sizeof(float));
+        complete = complete && p->layer[i] != NULL;
+        p->output = p->layer[i];
+    }
+    if (!complete) {
+        tower_pass_release(p);
+        return err_nomem(e);
+    }
+    return 0;
+}
+
+void tower_pass_release(struct tower_pass *p)
+{
+    mem_free(p->input);
+    for (size_t i = 0; i < SCHEMA_MAX_LAYERS; i++) {
+        mem_free(p->layer[i]);
+    }
+    *p = (struct tower_pass){0};
+}
+
+/* Pools the table rows of a bag into out [dim]. An empty bag gives zeros. */
+static void pool(float *out, const float *table, const int32_t *index, size_t count, const struct feature *f)
+{
+    memset(out, 0, f->dim * sizeof *out);
+    float scale = f->pooling == POOLING_MEAN && count > 0 ? 1.0f / (float)count : 1.0f;
+    for (size_t i = 0; i < count; i++) {
+        vec_add_scaled(out, table + (size_t)index[i] * f->dim, scale, f->dim);
+    }
+}
+
+/* One feature of one row into its columns out [width] of the input. */
+static void put_feature(float *out, const struct feature *f, const float *table, const struct feature_column *c,
+                        size_t row)
+{
+    const int32_t *index = NULL;
+    size_t count = 0;
+    if (feature_is_bag(f)) {
+        index = c->index + c->start[row];
+        count = c->start[row + 1] - c->start[row];
+    } else if (f->rows > 0) {
+        index = c->index + row;
+        count = 1;
+    }
+    if (feature_is_embedded(f)) {
+        if (feature_is_bag(f)) {
+            pool(out, table, index, count, f);
+        } else {
+            memcpy(out, table + (size_t)*index * f->dim, f->dim * sizeof *out);
+        }
+    } else if (f->type == FEATURE_ONEHOT) {
+        memset(out, 0, f->width * sizeof *out);
+        for (size_t i = 0; i < count; i++) {
+            out[index[i]] = 1.0f;
+        }
+    } else {
+        bool missing = isnan(c->number[row]);
+        out[0] = missing ? 0.0f : c->number[row];
+        out[1] = missing ? 1.0f : 0.0f;
+    }
+}
+
+/* y [rows, n] = max(0, y + bias), the maximum only with `relu` */
+static void add_bias(float *y, const float *bias, size_t rows, size_t n, bool relu)
+{
+    for (size_t r = 0; r < rows; r++) {
+        float *row = y + r * n;
+        for (size_t i = 0; i < n; i++) {
+            float x = row[i] + bias[i];
+            row[i] = relu && x < 0 ? 0.0f : x;
+        }
+    }
+}
+
+void tower_forward(const struct tower *t, const struct feature_rows *rows, size_t first, size_t count,
+                   struct tower_pass *p)
+{
+    const struct tower_spec *spec = t->spec;
+    for (uint32_t i = 0; i < spec->n_features; i++) {
+        const struct feature *f = &spec->features[i];
+        float *out = p->input + f->offset;
+        for (size_t r = 0; r < count; r++) {
+            put_feature(out + r * spec->input_width, f, t->embedding[i], &rows->columns[i], first + r);
+        }
+    }
+    const float *x = p->input;
+    size_t in = spec->input_width;
+    for (uint32_t i = 0; i < spec->n_layers; i++) {
+        size_t n = spec->layers[i];
+        mat_mul_nt(p->layer[i], x, t->weight[i], count, n, in, false);
+        add_bias(p->layer[i], t->bias[i], count, n, i + 1 < spec->n_layers);
+        x = p->layer[i];
+        in = n;
+    }
+}
+
+void tower_embed(const struct tower *t, enum similarity similarity, const struct feature_rows *rows,
+                 struct tower_pass *p, float *out)
+{
+    size_t dim = t->spec->output_dim;
+    for (size_t first = 0; first < rows->n; first += p->capacity) {
+        size_t count = rows->n - first < p->capacity ? rows->n - first : p->capacity;
+        tower_forward(t, rows, first, count, p);
+        memcpy(out + first * dim, p->output, count * dim * sizeof *out);
+        if (similarity == SIMILARITY_COSINE) {
+            vec_normalize_rows(out + first * dim, count, dim, NULL);
+        }
+    }
+}

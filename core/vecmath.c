@@ -1,0 +1,202 @@
+/*
+ * Vector and matrix kernels.
+ *
+ * Products of matrices are OpenBLAS's job; what we write ourselves is what BLAS does badly for us: many short dot
+ * products against one query (a scan), where the call overhead and the transposition of arguments would dominate.
+ * Kernels are plain C over 16-float vectors with several accumulators, compiled per instruction set (core/simd.h), so
+ * the order of summation is fixed for a processor: the same input gives the same bits on the same machine.
+ *
+ * Rejected: -ffast-math for the whole file. It would let the compiler assume that NaN does not exist, and then
+ * vec_is_finite and the NaN rules of topk would silently stop working.
+ */
+#include "core/vecmath.h"
+
+#include <cblas.h>
+#include <float.h>
+#include <limits.h>
+#include <math.h>
+#include <string.h>
+
+#include "core/rng.h"
+#include "core/simd.h"
+
+static inline __attribute__((always_inline)) float dot(const float *a, const float *b, size_t n)
+{
+    vec16 sum0 = {0};
+    vec16 sum1 = {0};
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        sum0 += *(const vec16 *)(a + i) * *(const vec16 *)(b + i);
+        sum1 += *(const vec16 *)(a + i + 16) * *(const vec16 *)(b + i + 16);
+    }
+    for (; i + 16 <= n; i += 16) {
+        sum0 += *(const vec16 *)(a + i) * *(const vec16 *)(b + i);
+    }
+    sum0 += sum1;
+    float sum = 0;
+    for (int lane = 0; lane < 16; lane++) {
+        sum += sum0[lane];
+    }
+    for (; i < n; i++) {
+        sum += a[i] * b[i];
+    }
+    return sum;
+}
+
+SIMD_CLONES float vec_dot(const float *a, const float *b, size_t n)
+{
+    return dot(a, b, n);
+}
+
+float vec_dot_naive(const float *a, const float *b, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += (double)a[i] * (double)b[i];
+    }
+    return (float)sum;
+}
+
+SIMD_CLONES void vec_dot_rows(float *scores, const float *matrix, size_t rows, size_t n, const float *query)
+{
+    for (size_t r = 0; r < rows; r++) {
+        scores[r] = dot(matrix + r * n, query, n);
+    }
+}
+
+SIMD_CLONES void vec_add_scaled(float *y, const float *x, float scale, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        y[i] += scale * x[i];
+    }
+}
+
+SIMD_CLONES void vec_scale(float *x, float scale, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        x[i] *= scale;
+    }
+}
+
+float vec_norm(const float *x, size_t n)
+{
+    float square = vec_dot(x, x, n);
+    if (square > FLT_MIN && square < FLT_MAX) {
+        return sqrtf(square);
+    }
+    return (float)sqrt((double)vec_dot_naive(x, x, n)); /* under- or overflow of the float sum */
+}
+
+bool vec_is_finite(const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (!isfinite(x[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void vec_normalize_rows(float *x, size_t rows, size_t n, float *norms)
+{
+    for (size_t r = 0; r < rows; r++) {
+        float norm = vec_norm(x + r * n, n);
+        if (norms != NULL) {
+            norms[r] = norm;
+        }
+        vec_scale(x + r * n, norm < 1e-12f ? 0.0f : 1.0f / norm, n);
+    }
+}
+
+/* One product, row-major. Leading dimensions follow from the shapes; a transposed operand is stored [k, .]. */
+static void multiply(float *c, const float *a, bool a_transposed, const float *b, bool b_transposed, size_t m, size_t n,
+                     size_t k, bool accumulate)
+{
+    if (m == 0 || n == 0) {
+        return;
+    }
+    if (k == 0) {
+        if (!accumulate) {
+            memset(c, 0, m * n * sizeof *c);
+        }
+        return;
+    }
+    cblas_sgemm(CblasRowMajor, a_transposed ? CblasTrans : CblasNoTrans, b_transposed ? CblasTrans : CblasNoTrans,
+                (blasint)m, (blasint)n, (blasint)k, 1.0f, a, (blasint)(a_transposed ? m : k), b,
+                (blasint)(b_transposed ? k : n), accumulate ? 1.0f : 0.0f, c, (blasint)n);
+}
+
+void mat_mul_nt(float *c, const float *a, const float *b, size_t m, size_t n, size_t k, bool accumulate)
+{
+    if (m == 1 && !accumulate) {
+        vec_dot_rows(c, b, n, k, a); /* one request's layer: no call overhead, no packing */
+        return;
+    }
+    multiply(c, a, false, b, true, m, n, k, accumulate);
+}
+
+void mat_mul_nn(float *c, const float *a, const float *b, size_t m, size_t n, size_t k, bool accumulate)
+{
+    multiply(c, a, false, b, false, m, n, k, accumulate);
+}
+
+void mat_mul_tn(float *c, const float *a, const float *b, size_t m, size_t n, size_t k, bool accumulate)
+{
+    multiply(c, a, true, b, false, m, n, k, accumulate);
+}
+
+/* The oracle of all three: element (i, p) of a at a[i * a_row + p * a_column], and likewise b. */
+static void multiply_naive(float *c, const float *a, size_t a_row, size_t a_column, const float *b, size_t b_row,
+                           size_t b_column, size_t m, size_t n, size_t k, bool accumulate)
+{
+    for (size_t i = 0; i < m; i++) {
+        for (size_t j = 0; j < n; j++) {
+            double sum = accumulate ? (double)c[i * n + j] : 0.0;
+            for (size_t p = 0; p < k; p++) {
+                sum += (double)a[i * a_row + p * a_column] * (double)b[p * b_row + j * b_column];
+            }
+            c[i * n + j] = (float)sum;
+        }
+    }
+}
+
+void mat_mul_nt_naive(float *c, const float *a, const float *b, size_t m, size_t n, size_t k, bool accumulate)
+{
+    multiply_naive(c, a, k, 1, b, 1, k, m, n, k, accumulate);
+}
+
+void mat_mul_nn_naive(float *c, const float *a, const float *b, size_t m, size_t n, size_t k, bool accumulate)
+{
+    multiply_naive(c, a, k, 1, b, n, 1, m, n, k, accumulate);
+}
+
+void mat_mul_tn_naive(float *c, const float *a, const float *b, size_t m, size_t n, size_t k, bool accumulate)
+{
+    multiply_naive(c, a, 1, m, b, n, 1, m, n, k, accumulate);
+}
+
+int blas_setup(struct err *e)
+{
+    enum { M = 67, N = 53, K = 71 }; /* no multiple of any kernel's tile */
+    static float a[M * K], b[N * K], fast[M * N], slow[M * N];
+    openblas_set_num_threads(1);
+    struct rng r;
+    rng_seed(&r, 1, 1);
+    for (size_t i = 0; i < M * K; i++) {
+        a[i] = rng_uniform(&r) - 0.5f;
+    }
+    for (size_t i = 0; i < N * K; i++) {
+        b[i] = rng_uniform(&r) - 0.5f;
+    }
+    mat_mul_nt(fast, a, b, M, N, K, false);
+    mat_mul_nt_naive(slow, a, b, M, N, K, false);
+    for (size_t i = 0; i < M * N; i++) {
+        if (!(fabsf(fast[i] - slow[i]) < 1e-4f)) {
+            return err_set(e,
+                           "the installed OpenBLAS (%s) multiplies matrices wrongly on this processor; install a newer "
+                           "one, or set OPENBLAS_CORETYPE=Haswell (no AVX2: Nehalem) in the environment",
+                           openblas_get_corename());
+        }
+    }
+    return 0;
+}
