@@ -170,12 +170,10 @@ test-run: all unit
 	@RECALLD_BUILD=$(abspath $(BUILD)) /usr/bin/python3 tests/run --build $(BUILD) $(if $(T),--match '$(T)')
 
 # The same tests, unit and end to end (these run the programs in RECALLD_BUILD=build/asan), under one sanitizer each.
-# faiss, OpenBLAS and libgomp themselves are not instrumented; tests/sanitizers/ says what is excused and why.
-SUPP := $(CURDIR)/tests/sanitizers
+# faiss, OpenBLAS and libgomp themselves are not instrumented; tests/sanitizers/tsan.supp says what that means for TSan.
 .PHONY: asan ubsan tsan
 asan: ## all tests under AddressSanitizer and LeakSanitizer
-	@ASAN_OPTIONS=strict_string_checks=1:detect_stack_use_after_return=1:check_initialization_order=1 \
-	LSAN_OPTIONS=suppressions=$(SUPP)/lsan.supp:print_suppressions=0 \
+	@ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1:check_initialization_order=1 \
 	$(MAKE) --no-print-directory test BUILD=build/asan SAN=address
 
 ubsan: ## all tests under UndefinedBehaviorSanitizer
@@ -183,14 +181,14 @@ ubsan: ## all tests under UndefinedBehaviorSanitizer
 	$(MAKE) --no-print-directory test BUILD=build/ubsan SAN=undefined,float-divide-by-zero,float-cast-overflow
 
 tsan: ## all tests under ThreadSanitizer
-	@TSAN_OPTIONS=suppressions=$(SUPP)/tsan.supp:second_deadlock_stack=1 \
+	@TSAN_OPTIONS=suppressions=$(CURDIR)/tests/sanitizers/tsan.supp:second_deadlock_stack=1 OMP_NUM_THREADS=1 \
 	$(MAKE) --no-print-directory test BUILD=build/tsan SAN=thread
 
 # --- lint --------------------------------------------------------------------------------------------------------------
 
 C_FILES   = $(sort $(wildcard $(ROOMS:%=%/*.[ch]) tests/unit/*.[ch] tests/unit/*/*.[ch] tests/bench/*.[ch] tests/fuzz/*.[ch]))
-SH_FILES  = $(sort $(wildcard */*.sh */*/*.sh */*/*/*.sh) .ci/run)
-PY_FILES  = $(sort tests/run $(wildcard tests/*/*.py docs/*/*.py docs/*/*/*.py))
+SH_FILES  = $(sort $(wildcard */*.sh */*/*.sh */*/*/*.sh .ci/run))
+PY_FILES  = $(sort $(wildcard tests/run tests/*/*.py docs/*/*.py docs/*/*/*.py))
 
 .PHONY: lint lint-includes lint-format lint-tidy lint-shell lint-python format
 lint: ## include rules, format, clang-tidy, shellcheck: any finding is an error
@@ -199,6 +197,7 @@ lint: ## include rules, format, clang-tidy, shellcheck: any finding is an error
 	@echo "lint: clean"
 
 lint-includes:
+	@tests/lint/selftest.sh
 	@tests/lint/includes.sh
 
 lint-format:
