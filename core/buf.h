@@ -18,9 +18,9 @@ struct buf {
     bool failed;
 };
 
-#define BUF_INIT                                                                                                       \
-    {                                                                                                                  \
-        "", 0, 0, false                                                                                                \
+#define BUF_INIT        \
+    {                   \
+        "", 0, 0, false \
     }
 
 void buf_release(struct buf *b);

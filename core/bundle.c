@@ -130,8 +130,8 @@ static int check_file(const struct bundle *b, const char *name, const json_t *en
                        (long long)json_integer_value(size));
     }
     if (strcmp(hex, recorded) != 0) {
-        return err_set(e, "%s: the SHA-256 does not match the manifest: the file was damaged or belongs to another bundle",
-                       name);
+        return err_set(
+            e, "%s: the SHA-256 does not match the manifest: the file was damaged or belongs to another bundle", name);
     }
     return 0;
 }
@@ -144,7 +144,8 @@ static int check_files(const struct bundle *b, struct err *e)
     if (!json_is_object(files)) {
         return err_set(e, "manifest.json: \"files\" must be an object");
     }
-    json_object_foreach(files, name, entry) {
+    json_object_foreach(files, name, entry)
+    {
         if (check_file(b, name, entry, e) < 0) {
             return -1;
         }
@@ -234,7 +235,8 @@ static int check_vectors(const struct bundle *b, struct err *e)
         if (b->schema.similarity == SIMILARITY_COSINE) {
             float norm = vec_norm(v, b->dim);
             if (norm != 0.0f && fabsf(norm - 1.0f) > 1e-3f) {
-                return err_set(e, "items/vectors.f32: row %zu has length %g; under cosine it must be 1", i, (double)norm);
+                return err_set(e, "items/vectors.f32: row %zu has length %g; under cosine it must be 1", i,
+                               (double)norm);
             }
         }
     }
@@ -425,22 +427,26 @@ static int check_probe(const struct probes *p, const struct bundle *b, size_t i,
     for (size_t d = 0; d < b->dim; d++) {
         double wanted = json_number_value(json_array_get(recorded, d));
         if (!is_near(wanted, (double)vector[d], norm)) {
-            return err_set(e, "probes.json: /probes/%zu/vector/%zu: this program computes %.9g, the trainer recorded %.9g", i,
-                           d, (double)vector[d], wanted);
+            return err_set(e,
+                           "probes.json: /probes/%zu/vector/%zu: this program computes %.9g, the trainer recorded %.9g",
+                           i, d, (double)vector[d], wanted);
         }
     }
     for (size_t j = 0; j < p->best[i].n; j++) {
         const json_t *item = json_array_get(items, j);
         const json_t *id = json_object_get(item, "id");
         double wanted = json_number_value(json_object_get(item, "score"));
-        int64_t row = json_is_string(id) ? strtab_find(&b->item_ids, json_string_value(id), json_string_length(id)) : -1;
+        int64_t row =
+            json_is_string(id) ? strtab_find(&b->item_ids, json_string_value(id), json_string_length(id)) : -1;
         if (row < 0) {
             return err_set(e, "probes.json: /probes/%zu/items/%zu: not an item of this bundle", i, j);
         }
         double own = (double)vec_dot(vector, b->item_vectors + (size_t)row * b->dim, b->dim);
         if (!is_near(wanted, own, own) || !is_near(wanted, (double)p->best[i].entries[j].score, own)) {
-            return err_set(e, "probes.json: /probes/%zu/items/%zu: recorded score %.9g, but the item scores %.9g and the "
-                              "item at this place %.9g", i, j, wanted, own, (double)p->best[i].entries[j].score);
+            return err_set(e,
+                           "probes.json: /probes/%zu/items/%zu: recorded score %.9g, but the item scores %.9g and the "
+                           "item at this place %.9g",
+                           i, j, wanted, own, (double)p->best[i].entries[j].score);
         }
     }
     return 0;
@@ -484,9 +490,9 @@ struct bundle *bundle_open(const char *path, struct err *e)
         err_set(e, "no bundle there: not a directory, or a link to nothing");
     } else if ((b->dir = mem_strdup(real)) == NULL) {
         err_nomem(e);
-    } else if (read_manifest(b, e) == 0 && check_files(b, e) == 0 && open_schema(b, e) == 0 && open_weights(b, e) == 0 &&
-               open_items(b, e) == 0 && open_attributes(b, e) == 0 && open_index_record(b, e) == 0 &&
-               check_probes(b, e) == 0) {
+    } else if (read_manifest(b, e) == 0 && check_files(b, e) == 0 && open_schema(b, e) == 0 &&
+               open_weights(b, e) == 0 && open_items(b, e) == 0 && open_attributes(b, e) == 0 &&
+               open_index_record(b, e) == 0 && check_probes(b, e) == 0) {
         free(real);
         return b;
     }

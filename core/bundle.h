@@ -37,8 +37,8 @@ struct bundle {
 
     size_t n_items;
     uint32_t dim;
-    struct strtab item_ids;   /* sorted: row order is id order */
-    const float *item_vectors; /* [n_items, dim] row-major; length 1 each under cosine */
+    struct strtab item_ids;              /* sorted: row order is id order */
+    const float *item_vectors;           /* [n_items, dim] row-major; length 1 each under cosine */
     struct bundle_attribute *attributes; /* [n_attributes] */
     size_t n_attributes;
 

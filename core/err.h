@@ -17,9 +17,11 @@ struct err {
     char message[ERR_MESSAGE_MAX]; /* empty: no error; cut, never overflowed, when too long */
 };
 
-#define ERR_INIT                                                                                                       \
-    {                                                                                                                  \
-        { 0 }                                                                                                          \
+#define ERR_INIT \
+    {            \
+        {        \
+            0    \
+        }        \
     }
 
 bool err_isset(const struct err *e);

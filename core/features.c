@@ -377,7 +377,8 @@ static size_t count_list_elements(const json_t *object)
     size_t n = 0;
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)object, key, value) {
+    json_object_foreach((json_t *)(uintptr_t)object, key, value)
+    {
         n += json_array_size(value);
     }
     return n;
@@ -438,7 +439,8 @@ int values_from_json(const struct tower_spec *spec, const json_t *object, struct
     scratch->count = 0;
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)object, key, value) {
+    json_object_foreach((json_t *)(uintptr_t)object, key, value)
+    {
         int i = tower_spec_find(spec, key);
         long element = -1;
         if (i < 0) {

@@ -44,7 +44,7 @@ struct feature_column {
 };
 
 struct feature_rows {
-    const struct tower_spec *spec; /* borrowed */
+    const struct tower_spec *spec;  /* borrowed */
     struct feature_column *columns; /* [spec->n_features], owned */
     size_t n;
     size_t capacity;

@@ -64,7 +64,8 @@ static int check_header(struct safetensors *s, struct err *e)
     uint64_t covered = 0;
     const char *name;
     json_t *entry;
-    json_object_foreach(s->header, name, entry) {
+    json_object_foreach(s->header, name, entry)
+    {
         if (strcmp(name, "__metadata__") != 0 && check_entry(name, entry, s->size, &covered, e) < 0) {
             return -1;
         }
@@ -87,7 +88,8 @@ struct safetensors *safetensors_open(const void *block, size_t size, struct err 
         return NULL;
     }
     if (length % sizeof(float) != 0) {
-        err_set(e, "safetensors header of %llu bytes: pad it with spaces to a multiple of 8", (unsigned long long)length);
+        err_set(e, "safetensors header of %llu bytes: pad it with spaces to a multiple of 8",
+                (unsigned long long)length);
         return NULL;
     }
     struct safetensors *s = mem_array(1, sizeof *s);

@@ -71,8 +71,11 @@ static int finish_tower(struct tower_spec *spec, const char *side, struct err *e
         f->width = feature_is_embedded(f) ? f->dim : f->type == FEATURE_ONEHOT ? f->rows : 2;
         width += f->width;
         if (width > 1 << 20) {
-            return err_set(e, "%s feature %s: the tower's input grows beyond 2^20 columns; onehot is for a few values, use "
-                              "categorical with a dim", side, f->name);
+            return err_set(
+                e,
+                "%s feature %s: the tower's input grows beyond 2^20 columns; onehot is for a few values, use "
+                "categorical with a dim",
+                side, f->name);
         }
     }
     spec->input_width = (uint32_t)width;
@@ -94,10 +97,11 @@ int schema_finish(struct schema *s, struct err *e)
     uint32_t user = s->towers[SIDE_USER].output_dim;
     uint32_t item = s->towers[SIDE_ITEM].output_dim;
     if (user != item) {
-        return err_set(e,
-                       "the user tower gives vectors of %u dimensions and the item tower of %u; they must be equal to be "
-                       "compared: change the last layer (or, with network none, the features' dims)",
-                       user, item);
+        return err_set(
+            e,
+            "the user tower gives vectors of %u dimensions and the item tower of %u; they must be equal to be "
+            "compared: change the last layer (or, with network none, the features' dims)",
+            user, item);
     }
     return 0;
 }
@@ -195,7 +199,8 @@ static int check_members(const json_t *object, const char *const *known, const c
     }
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)object, key, value) {
+    json_object_foreach((json_t *)(uintptr_t)object, key, value)
+    {
         if (word_find(known, key) < 0) {
             return err_set(e, "%s: unknown member \"%.60s\"", where, key);
         }
@@ -309,8 +314,8 @@ static int get_multi(struct feature *f, const json_t *o, const char *where, stru
 
 static int get_feature(struct feature *f, const json_t *o, const char *where, struct err *e)
 {
-    static const char *const known[] = {"name", "type", "dim",  "buckets", "multi",  "pooling",
-                                        "last", "transform", "bounds", "mean", "stddev", NULL};
+    static const char *const known[] = {"name", "type",      "dim",    "buckets", "multi",  "pooling",
+                                        "last", "transform", "bounds", "mean",    "stddev", NULL};
     if (check_members(o, known, where, e) < 0 || get_name(f, o, where, e) < 0) {
         return -1;
     }

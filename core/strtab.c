@@ -64,7 +64,8 @@ int strtab_view(struct strtab *t, const void *block, size_t size, bool sorted, s
         return err_set(e, "string table: %zu bytes do not hold %llu strings of %llu bytes", size,
                        (unsigned long long)count, (unsigned long long)bytes);
     }
-    struct strtab view = {.count = (size_t)count, .offsets = (const uint64_t *)(const void *)((const char *)block + HEADER)};
+    struct strtab view = {.count = (size_t)count,
+                          .offsets = (const uint64_t *)(const void *)((const char *)block + HEADER)};
     view.bytes = (const char *)(view.offsets + count + 1);
     if (check_strings(&view, bytes, sorted, e) < 0) {
         return -1;

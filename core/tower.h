@@ -31,10 +31,10 @@ int tower_bind(struct tower *t, const struct tower_spec *spec, enum side side, c
 
 /* Scratch of one forward pass: every activation, kept for the backward pass. */
 struct tower_pass {
-    size_t capacity;                  /* rows */
-    float *input;                     /* [capacity, input_width] */
-    float *layer[SCHEMA_MAX_LAYERS];  /* [capacity, layers[i]], after the activation */
-    float *output;                    /* [capacity, output_dim]: the last layer, or the input without a network */
+    size_t capacity;                 /* rows */
+    float *input;                    /* [capacity, input_width] */
+    float *layer[SCHEMA_MAX_LAYERS]; /* [capacity, layers[i]], after the activation */
+    float *output;                   /* [capacity, output_dim]: the last layer, or the input without a network */
 };
 
 int tower_pass_init(struct tower_pass *p, const struct tower_spec *spec, size_t capacity, struct err *e);
