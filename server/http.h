@@ -26,7 +26,7 @@ struct http_server;
 
 struct http_limits {
     size_t max_line;          /* bytes of a request line; more: 414 */
-    size_t max_head;          /* bytes of request line and headers together; more: 431 */
+    size_t max_head;          /* bytes of request line and headers together; more: 431; at least max_line + 4 */
     unsigned max_headers;     /* header fields; more: 431; at most HTTP_HEADERS_CAP */
     size_t max_body;          /* bytes of a body; more: 413 before any of it is read */
     unsigned max_connections; /* open at once on this server; more: 503 and close */
@@ -38,11 +38,11 @@ struct http_limits {
     size_t max_linger;        /* ... and how many bytes of it */
 };
 
-#define HTTP_LIMITS_DEFAULT                                                                                            \
-    {                                                                                                                  \
-        .max_line = 8192, .max_head = 16384, .max_headers = 64, .max_body = 1 << 20, .max_connections = 10000,         \
-        .max_pipelined = 16, .request_timeout_ms = 10000, .idle_timeout_ms = 75000, .response_timeout_ms = 30000,      \
-        .linger_timeout_ms = 2000, .max_linger = 16 << 20                                                              \
+#define HTTP_LIMITS_DEFAULT                                                                                       \
+    {                                                                                                             \
+        .max_line = 8192, .max_head = 16384, .max_headers = 64, .max_body = 1 << 20, .max_connections = 10000,    \
+        .max_pipelined = 16, .request_timeout_ms = 10000, .idle_timeout_ms = 75000, .response_timeout_ms = 30000, \
+        .linger_timeout_ms = 2000, .max_linger = 16 << 20                                                         \
     }
 
 struct http_request {
@@ -53,8 +53,9 @@ struct http_request {
     const char *query; /* as sent, without the '?', '\0' behind; NULL: there was none */
     const char *body;  /* body_len contiguous bytes, no '\0' behind; never NULL */
     size_t body_len;
-    bool admin;     /* came in on a listener marked so */
-    bool cancelled; /* the client closed its side: nobody may be waiting; still to be answered, as cheaply as possible */
+    bool admin; /* came in on a listener marked so */
+    bool
+        cancelled; /* the client closed its side: nobody may be waiting; still to be answered, as cheaply as possible */
 
     /* For the handler to set. */
     bool close;     /* close the connection after this answer */
@@ -92,8 +93,8 @@ void http_server_drain(struct http_server *server, void (*done)(void *arg), void
 /* Open connections. */
 size_t http_server_connections(const struct http_server *server);
 
-/* Closes everything. Requests not yet answered have their cancel callback called and are gone afterwards, answered or
- * not. Not from inside a handler. NULL is fine. */
+/* Closes everything. Requests not yet answered have their cancel callback called, unless it was before, and are gone
+ * afterwards: deferred work must be dropped first. Not from inside a handler. NULL is fine. */
 void http_server_free(struct http_server *server);
 
 /* The first header of that name (case does not matter), '\0' behind, or NULL. Valid until the answer. */
@@ -128,25 +129,25 @@ void http_respond_bytes(struct http_request *request, int status, const char *co
 const char *http_status_text(int status);
 
 /* Counters: written by the owning thread only, readable at any time by any (relaxed). Gauges are marked. */
-#define HTTP_COUNTERS(X)                                                                                               \
-    X(connections_total, "connections accepted")                                                                       \
-    X(connections_open, "connections open now (gauge)")                                                                \
-    X(connections_refused, "connections answered 503 because of max_connections")                                      \
-    X(accept_errors, "failed accepts, descriptors exhausted among them")                                               \
-    X(requests, "requests given to the handler")                                                                       \
-    X(cancelled, "requests whose client went away before the answer")                                                  \
-    X(bad_400, "requests answered 400 by the HTTP layer")                                                              \
-    X(bad_408, "requests not complete in request_timeout")                                                             \
-    X(bad_413, "bodies over max_body")                                                                                 \
-    X(bad_414, "request lines over max_line")                                                                          \
-    X(bad_417, "expectations other than 100-continue")                                                                 \
-    X(bad_431, "heads over max_head or max_headers")                                                                   \
-    X(bad_501, "requests with a transfer coding")                                                                      \
-    X(bad_503, "requests refused for want of memory")                                                                  \
-    X(bad_505, "versions other than HTTP/1.0 and 1.1")                                                                 \
-    X(idle_timeouts, "connections closed after idle_timeout")                                                          \
-    X(response_timeouts, "connections reset because the client did not take a response in time")                       \
-    X(bytes_in, "bytes read")                                                                                          \
+#define HTTP_COUNTERS(X)                                                                         \
+    X(connections_total, "connections accepted")                                                 \
+    X(connections_open, "connections open now (gauge)")                                          \
+    X(connections_refused, "connections answered 503 because of max_connections")                \
+    X(accept_errors, "failed accepts, descriptors exhausted among them")                         \
+    X(requests, "requests given to the handler")                                                 \
+    X(cancelled, "requests whose client went away before the answer")                            \
+    X(bad_400, "requests answered 400 by the HTTP layer")                                        \
+    X(bad_408, "requests not complete in request_timeout")                                       \
+    X(bad_413, "bodies over max_body")                                                           \
+    X(bad_414, "request lines over max_line")                                                    \
+    X(bad_417, "expectations other than 100-continue")                                           \
+    X(bad_431, "heads over max_head or max_headers")                                             \
+    X(bad_501, "requests with a transfer coding")                                                \
+    X(bad_503, "requests refused for want of memory")                                            \
+    X(bad_505, "versions other than HTTP/1.0 and 1.1")                                           \
+    X(idle_timeouts, "connections closed after idle_timeout")                                    \
+    X(response_timeouts, "connections reset because the client did not take a response in time") \
+    X(bytes_in, "bytes read")                                                                    \
     X(bytes_out, "bytes written")
 
 struct http_counters {

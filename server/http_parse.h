@@ -18,7 +18,7 @@ enum http_method { HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_PUT, HTTP_DELETE, HTTP_O
 
 struct http_head_limits {
     size_t max_line;      /* bytes of the request line without its CRLF; more: 414 */
-    size_t max_head;      /* bytes from the first to the blank line, both included; more: 431 */
+    size_t max_head;      /* bytes from the first to the blank line's last; more: 431; at least max_line + 4 */
     unsigned max_headers; /* header fields; more: 431 */
     uint64_t max_body;    /* bytes of Content-Length; more: 413 */
 };
@@ -44,15 +44,15 @@ struct http_head {
     /* The request. */
     enum http_method method;
     struct http_slice method_text;
-    struct http_slice path;   /* still percent-encoded, every escape valid and none %00; empty means "/" */
-    struct http_slice query;  /* without the '?' */
+    struct http_slice path;  /* still percent-encoded, every escape valid and none %00; empty means "/" */
+    struct http_slice query; /* without the '?' */
     bool has_query;
-    int minor;                /* of HTTP/1.x: 0 or 1 */
+    int minor; /* of HTTP/1.x: 0 or 1 */
     unsigned field_count;
-    bool keep_alive;          /* by version and Connection; no more than the client's wish */
-    bool expect_continue;     /* waits for 100 Continue before it sends its body */
-    uint64_t content_length;  /* 0 without the header: a body without a length does not exist */
-    size_t head_len;          /* bytes up to and including the blank line; the body starts here */
+    bool keep_alive;         /* by version and Connection; no more than the client's wish */
+    bool expect_continue;    /* waits for 100 Continue before it sends its body */
+    uint64_t content_length; /* 0 without the header: a body without a length does not exist */
+    size_t head_len;         /* bytes up to and including the blank line; the body starts here */
 
     /* The error. */
     int status;         /* 400, 413, 414, 417, 431, 501 or 505 */

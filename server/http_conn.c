@@ -1,0 +1,715 @@
+/*
+ * One connection: bytes in, requests to the handler, answers out.
+ *
+ * A raw socket, two libevent events and one contiguous input buffer, instead of a bufferevent: a bufferevent asks the
+ * kernel how much there is to read before it reads, and hands every answer to the event loop, which turns write
+ * interest on and off again. Here a keep-alive request is one recv and one sendmsg; write interest exists only while
+ * the client is slower than we are. Head and body are contiguous, so that the head is parsed in place and the body
+ * goes to the JSON parser as it is. (TLS will need another pair of calls in the place of recv and sendmsg, here only.)
+ *
+ * The input buffer belongs to an exchange, and a connection holds an exchange only while it holds input: ten thousand
+ * idle connections cost their structs and nothing else. Exchanges are pooled last in, first out, so that a busy worker
+ * keeps using the same warm one.
+ *
+ * Invariants:
+ * - At most one request of a connection is in the handler, and at most one answer waits for the socket. The next
+ *   request is looked at when the answer before it is with the kernel. So memory is bounded, answers are in order, and
+ *   a client that does not read stops being read.
+ * - While the handler has a request, its exchange's bytes neither move nor are dropped; input may be appended up to
+ *   the capacity, which is how we see the client close its side.
+ * - Every function that may run foreign code (handler, cancel callback, observer) under a connection sets `busy`;
+ *   http_conn_close then only marks it dead, and the one who set `busy` frees it.
+ * - An error of the HTTP layer is an answer like any other, with `close` and `linger` set: shut for writing, then read
+ *   and throw away for a bounded time, because closing with unread input makes the kernel send a reset that can
+ *   overtake the answer.
+ */
+#include "server/http_conn.h"
+
+#include <errno.h>
+#include <event2/buffer.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core/mem.h"
+#include "server/problem.h"
+
+enum {
+    POOL_MAX = 64,    /* exchanges kept for reuse */
+    REFUSED_MAX = 64, /* connections over the limit that are told so; more are closed without a word */
+    SPARE = 64,       /* bytes beyond a request, to see what follows it */
+    VECTOR_MAX = 64,  /* pieces of an answer in one system call */
+    DISCARD_CHUNK = 65536,
+};
+
+/* ---- exchanges ---- */
+
+static size_t base_capacity(const struct http_server *server)
+{
+    return (server->limits.max_head + 1024) / 1024 * 1024;
+}
+
+void http_exchange_free(struct http_exchange *x)
+{
+    if (x != NULL) {
+        mem_free(x->bytes);
+        mem_free(x);
+    }
+}
+
+void http_exchange_reset(struct http_exchange *x)
+{
+    x->public = (struct http_request){.method_text = "", .path = "", .body = ""};
+    x->cancel = NULL;
+    x->head_done = false;
+    x->bad = false;
+    x->extra_len = 0;
+    http_head_reset(&x->head);
+}
+
+static struct http_exchange *exchange_new(struct http_server *server)
+{
+    struct http_exchange *x = server->free_exchanges;
+    if (x != NULL) {
+        server->free_exchanges = x->next_free;
+        server->free_count--;
+        return x;
+    }
+    x = mem_array(1, sizeof *x);
+    char *bytes = mem_array(base_capacity(server), 1);
+    if (x == NULL || bytes == NULL) {
+        mem_free(x);
+        mem_free(bytes);
+        return NULL;
+    }
+    x->bytes = bytes;
+    x->capacity = base_capacity(server);
+    http_exchange_reset(x);
+    return x;
+}
+
+/* Gives a connection its exchange. Returns 0, or -1 without memory. */
+static int conn_acquire(struct http_conn *conn)
+{
+    if (conn->exchange == NULL) {
+        conn->exchange = exchange_new(conn->server);
+        if (conn->exchange == NULL) {
+            return -1;
+        }
+        conn->exchange->conn = conn;
+    }
+    return 0;
+}
+
+static void conn_release(struct http_conn *conn)
+{
+    struct http_server *server = conn->server;
+    struct http_exchange *x = conn->exchange;
+    conn->exchange = NULL;
+    if (x == NULL) {
+        return;
+    }
+    if (server->free_count >= POOL_MAX || x->capacity > base_capacity(server)) {
+        http_exchange_free(x);
+        return;
+    }
+    if (x->start != x->len || x->bad) { /* otherwise the last answer left it clean */
+        http_exchange_reset(x);
+    }
+    x->start = 0;
+    x->len = 0;
+    x->next_free = server->free_exchanges;
+    server->free_exchanges = x;
+    server->free_count++;
+}
+
+static size_t exchange_unread(const struct http_exchange *x)
+{
+    return x == NULL ? 0 : x->len - x->start;
+}
+
+/* Bytes of the current request, whose head is complete. max_body bounds the sum. */
+static size_t request_size(const struct http_exchange *x)
+{
+    return x->head.head_len + (size_t)x->head.content_length;
+}
+
+/* Room behind the input for another read: moved to the front, and grown step by step as a body arrives, so that a mere
+ * announcement of a large body costs nothing. Returns -1 without memory. Not while the handler has the request. */
+static int exchange_make_room(struct http_exchange *x)
+{
+    if (x->start > 0) {
+        memmove(x->bytes, x->bytes + x->start, x->len - x->start);
+        x->len -= x->start;
+        x->start = 0;
+    }
+    size_t wanted = x->head_done ? request_size(x) + SPARE : x->capacity;
+    if (x->len < x->capacity || wanted <= x->capacity) {
+        return 0;
+    }
+    size_t capacity = wanted < x->capacity * 2 ? wanted : x->capacity * 2;
+    char *bytes = mem_resize(x->bytes, x->len, capacity, 1);
+    if (bytes == NULL) {
+        return -1;
+    }
+    x->bytes = bytes;
+    x->capacity = capacity;
+    return 0;
+}
+
+/* ---- opening and closing ---- */
+
+static void conn_free(struct http_conn *conn)
+{
+    http_server_forget(conn->server, conn);
+    conn_release(conn);
+    if (conn->out != NULL) {
+        evbuffer_free(conn->out);
+    }
+    mem_free(conn);
+}
+
+/* Takes the socket away; the struct stays. */
+static void conn_disconnect(struct http_conn *conn)
+{
+    if (conn->fd >= 0) {
+        event_del(&conn->read_event);
+        event_del(&conn->write_event);
+        close(conn->fd);
+        conn->fd = -1;
+        conn->reading = false;
+    }
+}
+
+void http_conn_close(struct http_conn *conn)
+{
+    conn_disconnect(conn);
+    if (conn->busy) {
+        http_conn_enter(conn, HTTP_PHASE_DEAD);
+    } else {
+        conn_free(conn);
+    }
+}
+
+static void conn_cancel(struct http_conn *conn)
+{
+    struct http_exchange *x = conn->exchange;
+    bool was_busy = conn->busy;
+    if (x->public.cancelled) {
+        return;
+    }
+    x->public.cancelled = true;
+    HTTP_COUNT(conn->server, cancelled, 1);
+    if (x->cancel != NULL) {
+        conn->busy = true;
+        x->cancel(&x->public, x->cancel_arg);
+        conn->busy = was_busy;
+    }
+}
+
+/* The socket is broken. A request that the handler has lives on until it is answered. */
+static void conn_broken(struct http_conn *conn)
+{
+    conn_disconnect(conn);
+    if (conn->phase == HTTP_PHASE_HANDLER) {
+        conn_cancel(conn);
+        if (conn->phase == HTTP_PHASE_HANDLER) {
+            return;
+        }
+    }
+    http_conn_close(conn);
+}
+
+void http_conn_destroy(struct http_conn *conn)
+{
+    conn_disconnect(conn);
+    if (conn->phase == HTTP_PHASE_HANDLER) {
+        conn_cancel(conn);
+    }
+    conn_free(conn);
+}
+
+/* ---- output ---- */
+
+static void conn_want_read(struct http_conn *conn, bool wanted)
+{
+    if (wanted == conn->reading || conn->fd < 0) {
+        return;
+    }
+    if (wanted && event_add(&conn->read_event, NULL) < 0) {
+        http_conn_close(conn);
+        return;
+    }
+    if (!wanted) {
+        event_del(&conn->read_event);
+    }
+    conn->reading = wanted;
+}
+
+/* Bytes sent, 0 when the socket takes none now, -1 when it is broken. */
+static ssize_t send_vector(struct http_conn *conn, struct iovec *vec, int n)
+{
+    struct msghdr message = {.msg_iov = vec, .msg_iovlen = (size_t)n};
+    ssize_t sent = sendmsg(conn->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent < 0) {
+        return errno == EAGAIN || errno == EINTR ? 0 : -1;
+    }
+    HTTP_COUNT(conn->server, bytes_out, sent);
+    return sent;
+}
+
+/* Keeps what the socket did not take: the vector from byte `sent` on, then the rest. Returns -1 without memory. */
+static int keep_unsent(struct http_conn *conn, const struct iovec *vec, int n, size_t sent, struct evbuffer *rest)
+{
+    if (conn->out == NULL) {
+        conn->out = evbuffer_new();
+        if (conn->out == NULL) {
+            return -1;
+        }
+    }
+    for (int i = 0; i < n; i++) {
+        size_t skip = sent < vec[i].iov_len ? sent : vec[i].iov_len;
+        sent -= skip;
+        if (evbuffer_add(conn->out, (const char *)vec[i].iov_base + skip, vec[i].iov_len - skip) < 0) {
+            return -1;
+        }
+    }
+    if (rest != NULL && (evbuffer_drain(rest, sent) < 0 || evbuffer_add_buffer(conn->out, rest) < 0)) {
+        return -1;
+    }
+    return event_add(&conn->write_event, NULL);
+}
+
+/* Sends the vector, then `rest` (left empty), in one system call if the socket takes it; keeps what it does not take.
+ * Disconnects on failure: fd is -1 then. The vector has room for VECTOR_MAX more pieces behind its n. */
+static void send_or_keep(struct http_conn *conn, struct iovec *vec, int n, struct evbuffer *rest)
+{
+    int pieces = n;
+    if (rest != NULL) {
+        int more = evbuffer_peek(rest, -1, NULL, vec + n, VECTOR_MAX);
+        pieces += more < VECTOR_MAX ? more : VECTOR_MAX;
+    }
+    size_t total = rest != NULL ? evbuffer_get_length(rest) : 0;
+    for (int i = 0; i < n; i++) {
+        total += vec[i].iov_len;
+    }
+    bool queue = conn->out != NULL && evbuffer_get_length(conn->out) > 0;
+    ssize_t sent = queue ? 0 : send_vector(conn, vec, pieces);
+    if (sent < 0 || ((size_t)sent < total && keep_unsent(conn, vec, n, (size_t)sent, rest) < 0)) {
+        conn_disconnect(conn);
+    }
+    if (rest != NULL) {
+        evbuffer_drain(rest, evbuffer_get_length(rest));
+    }
+}
+
+void http_conn_send(struct http_conn *conn, struct iovec *vec, int n, struct evbuffer *rest)
+{
+    struct iovec all[VECTOR_MAX + 4];
+    memcpy(all, vec, (size_t)n * sizeof *vec);
+    send_or_keep(conn, all, n, rest);
+}
+
+/* The last answer is with the kernel. */
+static void conn_finish(struct http_conn *conn)
+{
+    conn_release(conn);
+    if (conn->eof || !conn->linger || shutdown(conn->fd, SHUT_WR) < 0) {
+        http_conn_close(conn);
+        return;
+    }
+    http_conn_enter(conn, HTTP_PHASE_LINGER);
+    conn_want_read(conn, true);
+}
+
+/* The whole answer is with the kernel: what now? */
+static void conn_sent(struct http_conn *conn)
+{
+    if (conn->closing) {
+        conn_finish(conn);
+        return;
+    }
+    http_conn_enter(conn, HTTP_PHASE_IDLE);
+    if (!conn->busy) {
+        http_conn_schedule(conn);
+    }
+}
+
+/* The answer was made and given to http_conn_send. */
+void http_conn_answered(struct http_conn *conn, bool close, bool linger)
+{
+    conn->served = true;
+    conn->closing = close;
+    conn->linger = linger;
+    if (conn->fd < 0) {
+        http_conn_close(conn);
+    } else if (conn->out != NULL && evbuffer_get_length(conn->out) > 0) {
+        conn_want_read(conn, false);
+        http_conn_enter(conn, HTTP_PHASE_RESPONSE);
+    } else {
+        conn_sent(conn);
+    }
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    struct http_conn *conn = arg;
+    struct iovec vec[VECTOR_MAX];
+    int n = evbuffer_peek(conn->out, -1, NULL, vec, VECTOR_MAX);
+    ssize_t sent = send_vector(conn, vec, n < VECTOR_MAX ? n : VECTOR_MAX);
+    if (sent < 0) {
+        conn_broken(conn);
+        return;
+    }
+    evbuffer_drain(conn->out, (size_t)sent);
+    if (evbuffer_get_length(conn->out) == 0) {
+        event_del(&conn->write_event);
+        if (conn->phase == HTTP_PHASE_RESPONSE) {
+            conn_sent(conn);
+        }
+    }
+}
+
+/* ---- requests ---- */
+
+static enum problem_type problem_of_status(struct http_server *server, int status)
+{
+    switch (status) {
+    case 408:
+        HTTP_COUNT(server, bad_408, 1);
+        return PROBLEM_REQUEST_TIMEOUT;
+    case 413:
+        HTTP_COUNT(server, bad_413, 1);
+        return PROBLEM_BODY_TOO_LARGE;
+    case 414:
+        HTTP_COUNT(server, bad_414, 1);
+        return PROBLEM_LINE_TOO_LONG;
+    case 417:
+        HTTP_COUNT(server, bad_417, 1);
+        return PROBLEM_EXPECTATION_FAILED;
+    case 431:
+        HTTP_COUNT(server, bad_431, 1);
+        return PROBLEM_HEAD_TOO_LARGE;
+    case 501:
+        HTTP_COUNT(server, bad_501, 1);
+        return PROBLEM_TRANSFER_CODING;
+    case 503:
+        HTTP_COUNT(server, bad_503, 1);
+        return PROBLEM_OUT_OF_MEMORY;
+    case 505:
+        HTTP_COUNT(server, bad_505, 1);
+        return PROBLEM_VERSION;
+    default:
+        HTTP_COUNT(server, bad_400, 1);
+        return PROBLEM_MALFORMED_REQUEST;
+    }
+}
+
+/* Answers in the handler's place and ends the connection. Caller has set `busy`. */
+static void conn_fail(struct http_conn *conn, int status, const char *reason)
+{
+    struct http_exchange *x = conn->exchange;
+    x->bad = true;
+    x->public.method = x->head.method;
+    x->public.admin = conn->admin;
+    http_conn_enter(conn, HTTP_PHASE_HANDLER);
+    problem_send(&x->public, problem_of_status(conn->server, status), NULL, "%s", reason);
+}
+
+/* Turns the parsed head into what the handler sees. The bytes behind method, path and query are separators of this
+ * very head, which is not parsed again, so strings can be ended in place. */
+static void exchange_publish(struct http_exchange *x)
+{
+    struct http_request *r = &x->public;
+    const struct http_head *head = &x->head;
+    char *bytes = x->bytes + x->start;
+    char *method = bytes + head->method_text.at;
+    method[head->method_text.len] = '\0';
+    r->method = head->method;
+    r->method_text = method;
+    r->path = "/";
+    r->path_len = 1;
+    if (head->path.len > 0) {
+        char *path = bytes + head->path.at;
+        r->path_len = http_percent_decode(path, head->path.len);
+        path[r->path_len] = '\0';
+        r->path = path;
+    }
+    if (head->has_query) {
+        char *query = bytes + head->query.at;
+        query[head->query.len] = '\0';
+        r->query = query;
+    }
+    r->body = bytes + head->head_len;
+    r->body_len = (size_t)head->content_length;
+    r->admin = x->conn->admin;
+}
+
+/* A head is there, its body is not, or not all of it. */
+static void conn_await_body(struct http_conn *conn)
+{
+    struct http_exchange *x = conn->exchange;
+    if (x->head.expect_continue && exchange_unread(x) == x->head.head_len) {
+        static char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
+        struct iovec vec = {line, sizeof line - 1};
+        x->head.expect_continue = false;
+        http_conn_send(conn, &vec, 1, NULL);
+        if (conn->fd < 0) {
+            http_conn_close(conn);
+        }
+    }
+}
+
+/* Waits for the rest of a request, unless the client said that there will be none. */
+static void conn_wait(struct http_conn *conn)
+{
+    if (conn->eof) {
+        conn_fail(conn, 400, "The connection was closed for writing before the request was complete.");
+        return;
+    }
+    if (conn->phase != HTTP_PHASE_REQUEST) {
+        http_conn_enter(conn, HTTP_PHASE_REQUEST);
+    }
+    if (conn->exchange->head_done) {
+        conn_await_body(conn);
+    }
+}
+
+/* Takes one step with the input there is. Returns true when a request was answered and the next may be looked at. */
+static bool conn_step(struct http_conn *conn)
+{
+    struct http_server *server = conn->server;
+    struct http_exchange *x = conn->exchange;
+    if (exchange_unread(x) == 0) {
+        return false;
+    }
+    if (!x->head_done) {
+        switch (http_head_parse(&x->head, &server->head_limits, x->bytes + x->start, exchange_unread(x))) {
+        case HTTP_PARSE_MORE:
+            conn_wait(conn);
+            return false;
+        case HTTP_PARSE_ERROR:
+            conn_fail(conn, x->head.status, x->head.reason);
+            return false;
+        case HTTP_PARSE_DONE:
+            x->head_done = true;
+        }
+    }
+    if (exchange_unread(x) < request_size(x)) {
+        conn_wait(conn);
+        return false;
+    }
+    exchange_publish(x);
+    http_conn_enter(conn, HTTP_PHASE_HANDLER);
+    HTTP_COUNT(server, requests, 1);
+    server->handler(&x->public, server->handler_arg);
+    return conn->phase == HTTP_PHASE_IDLE;
+}
+
+static bool takes_requests(const struct http_conn *conn)
+{
+    return conn->phase == HTTP_PHASE_IDLE || conn->phase == HTTP_PHASE_REQUEST || conn->phase == HTTP_PHASE_GRACE;
+}
+
+/* Brings everything in line with the phase the steps ended in; may free. */
+static void conn_settle(struct http_conn *conn)
+{
+    if (conn->phase == HTTP_PHASE_DEAD) {
+        conn_free(conn);
+        return;
+    }
+    if (takes_requests(conn) && exchange_unread(conn->exchange) == 0) {
+        conn_release(conn);
+        if (conn->eof || (conn->server->draining && conn->phase == HTTP_PHASE_IDLE)) {
+            http_conn_close(conn);
+            return;
+        }
+    }
+    bool room = conn->phase != HTTP_PHASE_HANDLER || conn->exchange->len < conn->exchange->capacity;
+    conn_want_read(conn, !conn->eof && room && conn->phase != HTTP_PHASE_RESPONSE);
+}
+
+void http_conn_run(struct http_conn *conn)
+{
+    conn->busy = true;
+    for (unsigned left = conn->server->limits.max_pipelined; takes_requests(conn) && conn_step(conn);) {
+        if (--left == 0) {
+            if (exchange_unread(conn->exchange) > 0) {
+                http_conn_enter(conn, HTTP_PHASE_REQUEST);
+                http_conn_schedule(conn);
+            }
+            break;
+        }
+    }
+    conn->busy = false;
+    conn_settle(conn);
+}
+
+static void conn_answer_problem(struct http_conn *conn, int status, const char *reason)
+{
+    conn->busy = true;
+    conn_fail(conn, status, reason);
+    conn->busy = false;
+    conn_settle(conn);
+}
+
+void http_conn_expire(struct http_conn *conn)
+{
+    struct linger reset = {.l_onoff = 1, .l_linger = 0};
+    switch (conn->phase) {
+    case HTTP_PHASE_REQUEST:
+        conn_answer_problem(conn, 408, "The request was not complete within the configured time.");
+        return;
+    case HTTP_PHASE_RESPONSE: /* a reset frees what the kernel still holds for this client */
+        HTTP_COUNT(conn->server, response_timeouts, 1);
+        setsockopt(conn->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+        break;
+    case HTTP_PHASE_IDLE:
+        HTTP_COUNT(conn->server, idle_timeouts, 1);
+        break;
+    default:
+        break;
+    }
+    http_conn_close(conn);
+}
+
+/* ---- input ---- */
+
+static void conn_discard(struct http_conn *conn)
+{
+    char chunk[DISCARD_CHUNK];
+    ssize_t n = recv(conn->fd, chunk, sizeof chunk, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return;
+    }
+    if (n > 0) {
+        HTTP_COUNT(conn->server, bytes_in, n);
+        conn->lingered += (size_t)n;
+    }
+    if (n <= 0 || conn->lingered > conn->server->limits.max_linger) {
+        http_conn_close(conn);
+    }
+}
+
+/* There is no memory to read into: say so without any. */
+static void conn_out_of_memory(struct http_conn *conn)
+{
+    if (conn->exchange != NULL) {
+        conn_answer_problem(conn, 503, "There is not enough memory for this request.");
+        return;
+    }
+    struct iovec answer = http_canned_503();
+    HTTP_COUNT(conn->server, bad_503, 1);
+    conn->busy = true;
+    http_conn_send(conn, &answer, 1, NULL);
+    http_conn_answered(conn, true, true);
+    conn->busy = false;
+    conn_settle(conn);
+}
+
+static void conn_read_eof(struct http_conn *conn)
+{
+    conn->eof = true;
+    conn_want_read(conn, false);
+    if (conn->phase == HTTP_PHASE_HANDLER) {
+        conn_cancel(conn); /* which may answer */
+    }
+    http_conn_run(conn);
+}
+
+void http_conn_poll(struct http_conn *conn)
+{
+    if (conn->phase == HTTP_PHASE_LINGER) {
+        conn_discard(conn);
+        return;
+    }
+    bool handled = conn->phase == HTTP_PHASE_HANDLER;
+    if (conn_acquire(conn) < 0 || (!handled && exchange_make_room(conn->exchange) < 0)) {
+        conn_out_of_memory(conn);
+        return;
+    }
+    struct http_exchange *x = conn->exchange;
+    ssize_t n = -1;
+    errno = EAGAIN;
+    if (x->len < x->capacity) {
+        n = recv(conn->fd, x->bytes + x->len, x->capacity - x->len, MSG_DONTWAIT);
+    }
+    if (n < 0 && errno != EAGAIN && errno != EINTR) {
+        conn_broken(conn);
+    } else if (n == 0) {
+        conn_read_eof(conn);
+    } else if (n > 0 || !handled) {
+        x->len += n > 0 ? (size_t)n : 0;
+        HTTP_COUNT(conn->server, bytes_in, n > 0 ? n : 0);
+        if (!handled) {
+            http_conn_run(conn);
+        } else {
+            conn_want_read(conn, x->len < x->capacity);
+        }
+    } else {
+        conn_want_read(conn, x->len < x->capacity);
+    }
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    http_conn_poll(arg);
+}
+
+/* Over max_connections: an answer without a request, then out. */
+static void conn_refuse(struct http_conn *conn)
+{
+    struct http_server *server = conn->server;
+    conn->refused = true;
+    server->refused++;
+    if (server->refused > REFUSED_MAX || conn_acquire(conn) < 0) {
+        http_conn_close(conn);
+        return;
+    }
+    struct http_request *request = &conn->exchange->public;
+    conn->busy = true;
+    conn->exchange->bad = true;
+    request->admin = conn->admin;
+    http_conn_enter(conn, HTTP_PHASE_HANDLER);
+    http_add_header(request, "Retry-After", "1");
+    problem_send(request, PROBLEM_TOO_MANY_CONNECTIONS, NULL, "This server has %u connections, which is its limit.",
+                 server->limits.max_connections);
+    conn->busy = false;
+    conn_settle(conn);
+}
+
+int http_conn_open(struct http_server *server, int fd, bool admin)
+{
+    const int on = 1;
+    struct http_conn *conn = mem_array(1, sizeof *conn);
+    HTTP_COUNT(server, connections_total, 1);
+    if (conn == NULL ||
+        event_assign(&conn->read_event, server->base, fd, EV_READ | EV_PERSIST, on_readable, conn) < 0 ||
+        event_assign(&conn->write_event, server->base, fd, EV_WRITE | EV_PERSIST, on_writable, conn) < 0) {
+        mem_free(conn);
+        close(fd);
+        return -1;
+    }
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* fails on a unix socket, which needs none */
+    conn->server = server;
+    conn->fd = fd;
+    conn->admin = admin;
+    conn->phase = HTTP_PHASE_IDLE;
+    server->open++;
+    atomic_store_explicit(&server->counters.connections_open, server->open, memory_order_relaxed);
+    TAILQ_INSERT_TAIL(&server->phases[HTTP_PHASE_IDLE], conn, in_phase);
+    http_conn_enter(conn, HTTP_PHASE_IDLE);
+    if (server->open - server->refused > server->limits.max_connections) {
+        HTTP_COUNT(server, connections_refused, 1);
+        conn_refuse(conn);
+    } else {
+        conn_want_read(conn, true);
+    }
+    return 0;
+}

@@ -1,0 +1,142 @@
+/*
+ * server/http_conn.h: what http.c (server), http_conn.c (connections) and http_respond.c (answers) share.
+ * Nobody else includes it; the essay is in http_conn.c.
+ */
+#ifndef SERVER_HTTP_CONN_H
+#define SERVER_HTTP_CONN_H
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <sys/queue.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#include "server/http.h"
+
+enum { HTTP_EXTRA_MAX = 1024, HTTP_RESPONSE_HEAD_MAX = 2048, HTTP_DATE_LEN = 37 };
+
+/* Where a connection is. Each phase is a list of the server's, in order of deadline, because all members of a phase
+ * have the same timeout and join at its tail. */
+enum http_phase {
+    HTTP_PHASE_IDLE,     /* no byte of the next request yet */
+    HTTP_PHASE_REQUEST,  /* a request is arriving */
+    HTTP_PHASE_HANDLER,  /* the handler owes an answer; no deadline of ours */
+    HTTP_PHASE_RESPONSE, /* the client is taking the answer */
+    HTTP_PHASE_LINGER,   /* answered and shut for writing; what still comes is thrown away */
+    HTTP_PHASE_GRACE,    /* draining, but this one was accepted a moment ago and may be about to ask */
+    HTTP_PHASE_DEAD,     /* to be freed when the code that works on it is done */
+    HTTP_PHASES,
+};
+
+/* One request and the bytes it lies in. Connections hold one only while they have input; they are pooled. */
+struct http_exchange {
+    struct http_request public; /* first: the handler's pointer is the exchange's */
+    struct http_conn *conn;
+    struct http_exchange *next_free;
+    void (*cancel)(struct http_request *request, void *arg);
+    void *cancel_arg;
+    char *bytes;     /* owned; [start, len) is unread input, the current request first */
+    size_t capacity; /* at least max_head + 1 */
+    size_t start;
+    size_t len;
+    bool head_done; /* `head` is a complete head that waits for its body, or is being handled */
+    bool bad;       /* the HTTP layer answers this one; the connection is beyond use */
+    size_t extra_len;
+    char extra[HTTP_EXTRA_MAX]; /* headers added by the handler, as they go out */
+    struct http_head head;
+};
+
+struct http_conn {
+    struct http_server *server;
+    TAILQ_ENTRY(http_conn) in_phase;
+    TAILQ_ENTRY(http_conn) in_runnable;
+    int64_t deadline_ms;
+    int fd; /* -1: gone, an answer is still owed by the handler */
+    enum http_phase phase;
+    bool admin;
+    bool reading;  /* read_event is added */
+    bool runnable; /* on the server's runnable list */
+    bool busy;     /* code up the stack works on it: do not free, only mark dead */
+    bool eof;      /* the client sent everything it will send */
+    bool refused;  /* over max_connections */
+    bool served;   /* had a request before */
+    bool closing;  /* the answer being sent is the last ... */
+    bool linger;   /* ... and input may still come that must not turn it into a reset */
+    size_t lingered;
+    struct http_exchange *exchange; /* owned; NULL without input */
+    struct evbuffer *out;           /* owned; what the socket did not take yet; NULL: never needed */
+    struct event read_event;
+    struct event write_event;
+};
+
+TAILQ_HEAD(http_conn_list, http_conn);
+
+struct http_listener {
+    struct http_server *server;
+    struct event event;
+    int fd; /* borrowed */
+    bool admin;
+};
+
+struct http_server {
+    struct event_base *base; /* borrowed */
+    struct http_limits limits;
+    struct http_head_limits head_limits;
+    http_handler *handler;
+    void *handler_arg;
+    http_observer *observer;
+    void *observer_arg;
+
+    struct http_conn_list phases[HTTP_PHASES];
+    struct http_conn_list runnable;
+    size_t open;    /* connections, refused ones included */
+    size_t refused; /* those only here to be told 503 */
+    struct http_exchange *free_exchanges;
+    unsigned free_count;
+    struct evbuffer *body;
+
+    struct http_listener listeners[HTTP_LISTENERS_MAX];
+    unsigned listener_count;
+    int reserve_fd; /* given up for a moment to answer one client when descriptors run out */
+    struct event pause_timer;
+    struct event deadline_timer;
+    struct event resume_timer;
+    int64_t armed_ms; /* what deadline_timer waits for; INT64_MAX: nothing */
+
+    bool draining;
+    void (*drained)(void *arg);
+    void *drained_arg;
+
+    time_t date_second;
+    char date[HTTP_DATE_LEN + 1]; /* "Date: ...\r\n" */
+    struct http_counters counters;
+};
+
+/* Only the owning thread writes, so a plain load and store is enough. */
+#define HTTP_COUNT(server, name, n)                                                                             \
+    atomic_store_explicit(&(server)->counters.name,                                                             \
+                          atomic_load_explicit(&(server)->counters.name, memory_order_relaxed) + (uint64_t)(n), \
+                          memory_order_relaxed)
+
+/* http.c */
+int64_t http_now_ms(void);
+void http_conn_enter(struct http_conn *conn, enum http_phase phase); /* moves it and sets its deadline */
+void http_conn_schedule(struct http_conn *conn); /* http_conn_run in the next turn of the event loop */
+void http_server_forget(struct http_server *server, struct http_conn *conn); /* unlinks it from everything */
+
+/* http_conn.c */
+int http_conn_open(struct http_server *server, int fd, bool admin); /* closes fd on failure */
+void http_conn_run(struct http_conn *conn);
+void http_conn_poll(struct http_conn *conn); /* takes what has arrived, as if the socket was readable */
+void http_conn_expire(struct http_conn *conn);
+void http_conn_close(struct http_conn *conn); /* now, or when `busy` ends */
+void http_conn_send(struct http_conn *conn, struct iovec *vec, int n, struct evbuffer *rest); /* rest may be NULL */
+void http_conn_answered(struct http_conn *conn, bool close, bool linger);
+void http_conn_destroy(struct http_conn *conn); /* at server's end: cancels, closes, frees */
+void http_exchange_free(struct http_exchange *x);
+void http_exchange_reset(struct http_exchange *x); /* for the next request; keeps the bytes */
+
+/* http_respond.c: a 503 that needs no memory, for when there is none or no descriptor. */
+struct iovec http_canned_503(void);
+
+#endif
