@@ -1,4 +1,5 @@
 # recalld: `make help` lists what there is to do; `make deps && make` builds both programs into build/.
+# A bare Debian 12 needs one package before that: apt-get update && apt-get install -y make (and git, to clone).
 #
 # Written for GNU make on Debian 12 or Ubuntu. Adding a .c file to a folder, or a tests/unit/<folder>/test_*.c, is
 # enough: sources are found by wildcard, header dependencies by the compiler.
@@ -30,7 +31,7 @@ CC := gcc
 endif
 OPT      ?= -O3 -g
 WARN     := -Wall -Wextra -Wconversion -Wformat -Wformat-security -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
-HARDEN   := -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
+HARDEN   := -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
 LDHARDEN := -pie -Wl,-z,relro,-z,now -Wl,--as-needed
 SAN      ?=
 ifneq ($(SAN),)
@@ -40,7 +41,7 @@ OPT      := -O1 -g -fno-omit-frame-pointer
 HARDEN   := -fPIE
 SANFLAGS := -fsanitize=$(SAN) -fno-sanitize-recover=all -DRECALLD_NO_CLONES
 endif
-ALL_CFLAGS  := -std=c11 -D_GNU_SOURCE $(OPT) $(WARN) -fno-math-errno $(HARDEN) $(SANFLAGS) -pthread -I. $(CFLAGS)
+ALL_CFLAGS  := -std=c11 -D_GNU_SOURCE $(OPT) $(WARN) -fno-math-errno -ffp-contract=fast $(HARDEN) $(SANFLAGS) -pthread -I. $(CFLAGS)
 ALL_LDFLAGS := $(SANFLAGS) $(LDHARDEN) -pthread $(LDFLAGS)
 
 # --- rooms: folders, their objects, and the libraries each may use -----------------------------------------------------
@@ -119,6 +120,7 @@ PKG_LINT  := clang-format clang-tidy shellcheck python3
 # install, PACKAGES: what is missing, and nothing (no apt call, no sudo) when nothing is
 define install
 	@want='$(sort $(1))'; missing=; \
+	command -v dpkg-query >/dev/null || { echo "not a Debian or Ubuntu; install the equivalents of: $$want" >&2; exit 1; }; \
 	have=$$(dpkg-query -W -f='$${db:Status-Abbrev}=$${binary:Package}\n' $$want 2>/dev/null || true); \
 	for p in $$want; do grep -qE "^.i.?=$${p//+/\\+}(:|\$$)" <<<"$$have" || missing+=" $$p"; done; \
 	if [ -z "$$missing" ]; then echo "packages: all $$(wc -w <<<"$$want") installed"; exit 0; fi; \
