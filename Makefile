@@ -205,12 +205,13 @@ lint-includes:
 lint-format:
 	@$(if $(C_FILES),clang-format --dry-run -Werror $(C_FILES))
 
-# One stamp a file, so that only what changed is looked at again.
+# One stamp a file, so that only what changed is looked at again. gcc's own headers come last: omp.h is there only.
 lint-tidy: $(patsubst %.c,$(BUILD)/lint/%.tidy,$(foreach r,$(ROOMS),$(call sources,$(r))))
 
 $(BUILD)/lint/%.tidy: %.c .clang-tidy $(wildcard $(ROOMS:%=%/*.h)) | $(BUILD)/faiss.cflags
 	@mkdir -p $(@D); echo "  TIDY  $<"
-	@clang-tidy --quiet $< -- -std=c11 -D_GNU_SOURCE -DRECALLD_NO_CLONES -I. $(if $(filter ann/%,$<),$$(cat $(BUILD)/faiss.cflags)) \
+	@clang-tidy --quiet $< -- -std=c11 -D_GNU_SOURCE -DRECALLD_NO_CLONES -I. \
+	    -idirafter "$$($(CC) -print-file-name=include)" $(if $(filter ann/%,$<),$$(cat $(BUILD)/faiss.cflags)) \
 	    2> >(grep -vE '^[0-9]+ warnings? (generated|treated)' >&2)
 	@touch $@
 
