@@ -1,0 +1,400 @@
+/*
+ * The control thread.
+ *
+ *             start            first snapshot in every worker      SIGTERM, SIGINT         drain_delay      all answered,
+ *   (nothing) ────▶ loading ───────────────────────────────▶ serving ────────────▶ not ready ────────▶ draining ────▶ end
+ *                   503 readyz                               200 readyz            503 readyz          no accept   or deadline
+ *
+ * Signals are libevent signal events: the handler itself only writes a byte, everything is done in the loop. All other
+ * threads block signals, so they are delivered here. Whoever has something for the control thread writes to one eventfd;
+ * on_wake then looks at everything there may be, which is little and makes the order of the news irrelevant.
+ *
+ * A bundle that cannot be loaded at the start ends the process with the reason (there is nothing to serve, and the
+ * service manager restarts us); the same bundle at a reload changes nothing but the log, a counter and /model.
+ *
+ * A second SIGTERM ends the process at once, by that signal, so that the one who sent it sees what it asked for.
+ */
+#include "server/lifecycle.h"
+
+#include <event2/event.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "ann/ann.h"
+#include "core/bundle.h"
+#include "core/fileio.h"
+#include "core/log.h"
+#include "core/mem.h"
+#include "server/http.h"
+#include "server/listener.h"
+#include "server/notify.h"
+#include "server/reload.h"
+#include "server/service.h"
+#include "server/worker.h"
+
+enum { PUBLIC_LISTENER, ADMIN_LISTENER, MAX_LISTENERS, MAX_WORKERS = 1024, FORCED_END_MS = 2000 };
+
+struct daemon {
+    struct service service;
+    struct listener listeners[MAX_LISTENERS];
+    size_t n_listeners;
+    struct event_base *base;
+    struct event *wake, *hangup, *terminate, *interrupt, *drain_timer, *deadline_timer;
+    struct worker *workers;
+    bool given;     /* a snapshot has been handed out */
+    bool announced; /* READY=1 was sent */
+    bool stopped;   /* the deadline has passed */
+    struct err failure;
+};
+
+static void finish(struct daemon *d)
+{
+    for (size_t i = 0; i < d->service.n_workers; i++) {
+        worker_order(&d->workers[i], WORKER_ORDER_STOP);
+    }
+    event_base_loopbreak(d->base);
+}
+
+/* --- reloads --------------------------------------------------------------------------------------------------------*/
+
+static void give_snapshot(struct daemon *d, struct snapshot *s)
+{
+    const struct bundle *b = s->bundle;
+    log_info("model %s: %zu items, dim %u, %s index, probe recall %.4f, loaded in %.3f s", s->version, b->n_items,
+             b->dim, b->index_engine, s->probe_recall, s->load_seconds);
+    for (size_t i = 0; i < d->service.n_workers; i++) {
+        worker_give_snapshot(&d->workers[i], s);
+    }
+    snapshot_unref(s);
+    d->given = true;
+}
+
+static void collect_load(struct daemon *d)
+{
+    struct snapshot *s = NULL;
+    struct err e = ERR_INIT;
+    switch (reload_collect(d->service.reload, &s, &e)) {
+    case RELOAD_NOTHING:
+        return;
+    case RELOAD_DONE:
+        give_snapshot(d, s);
+        break;
+    case RELOAD_FAILED:
+        if (!d->given) {
+            err_set(&d->failure, "%s", e.message);
+            finish(d);
+            return;
+        }
+        log_error("reload failed, the old model keeps serving: %s", e.message);
+        break;
+    }
+    if (d->announced && !reload_is_running(d->service.reload)) {
+        notify_send("READY=1\nSTATUS=%s", err_isset(&e) ? "serving; the latest reload failed" : "serving");
+    }
+}
+
+static void announce_ready(struct daemon *d)
+{
+    if (!d->announced && service_is_ready(&d->service)) {
+        d->announced = true;
+        notify_send("READY=1\nSTATUS=serving");
+        log_info("ready");
+    }
+}
+
+static void on_hangup(evutil_socket_t number, short what, void *arg)
+{
+    (void)number;
+    (void)what;
+    struct daemon *d = arg;
+    if (atomic_load(&d->service.draining)) {
+        return;
+    }
+    if (d->announced) {
+        notify_reloading();
+    }
+    log_info("SIGHUP: %s", reload_is_running(d->service.reload) ? "one more load after the running one" : "reloading");
+    reload_request(d->service.reload);
+}
+
+/* --- news from other threads ----------------------------------------------------------------------------------------*/
+
+static void on_wake(evutil_socket_t fd, short what, void *arg)
+{
+    (void)what;
+    struct daemon *d = arg;
+    uint64_t count;
+    ssize_t ignored = read(fd, &count, sizeof count);
+    (void)ignored; /* only that we were woken matters */
+    snapshot_reap(&d->service.retired);
+    collect_load(d);
+    announce_ready(d);
+    if (atomic_load(&d->service.workers_stuck) > 0) {
+        err_set(&d->failure, "no memory to serve the model with %zu workers", d->service.n_workers);
+        finish(d);
+    }
+    if (atomic_load(&d->service.workers_done) == d->service.n_workers) {
+        event_base_loopbreak(d->base);
+    }
+}
+
+/* --- the end --------------------------------------------------------------------------------------------------------*/
+
+static void start_timer(struct event *timer, uint64_t ms)
+{
+    const struct timeval wait = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000 * 1000)};
+    event_add(timer, &wait);
+}
+
+static void on_deadline(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    struct daemon *d = arg;
+    if (d->stopped) {
+        log_error("a worker does not come back: ending without it");
+        _exit(1);
+    }
+    d->stopped = true;
+    log_warn("drain deadline: connections that are still open are closed");
+    for (size_t i = 0; i < d->service.n_workers; i++) {
+        worker_order(&d->workers[i], WORKER_ORDER_STOP);
+    }
+    start_timer(d->deadline_timer, FORCED_END_MS);
+}
+
+static void on_drain(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    struct daemon *d = arg;
+    for (size_t i = 0; i < d->service.n_workers; i++) {
+        worker_order(&d->workers[i], WORKER_ORDER_DRAIN);
+    }
+    start_timer(d->deadline_timer, d->service.config->limits.drain_timeout_ms);
+}
+
+static void on_terminate(evutil_socket_t number, short what, void *arg)
+{
+    (void)what;
+    struct daemon *d = arg;
+    if (atomic_exchange(&d->service.draining, true)) {
+        log_warn("second signal: ending now");
+        signal((int)number, SIG_DFL);
+        raise((int)number);
+        return;
+    }
+    uint64_t delay = d->announced ? d->service.config->drain_delay_ms : 0;
+    log_info("signal %d: not ready any more, draining after %llu ms", (int)number, (unsigned long long)delay);
+    notify_send("STOPPING=1\nSTATUS=draining");
+    if (delay == 0) {
+        on_drain(-1, 0, d);
+    } else {
+        start_timer(d->drain_timer, delay);
+    }
+}
+
+/* --- start ----------------------------------------------------------------------------------------------------------*/
+
+static int open_listeners(struct daemon *d, struct err *e)
+{
+    const struct serve_config *config = d->service.config;
+    if (listener_open(&d->listeners[PUBLIC_LISTENER], config->listen, e) != 0) {
+        return -1;
+    }
+    d->n_listeners = 1;
+    d->service.admin_on_public = !config->admin_listen && d->listeners[PUBLIC_LISTENER].is_private;
+    if (config->admin_listen) {
+        if (listener_open(&d->listeners[ADMIN_LISTENER], config->admin_listen, e) != 0) {
+            return err_prefix(e, "admin");
+        }
+        d->n_listeners = 2;
+        log_info("admin paths on %s", d->listeners[ADMIN_LISTENER].address);
+    } else if (!d->service.admin_on_public) {
+        log_warn("%s is public and there is no admin.listen: /metrics and /model are not served",
+                 d->listeners[PUBLIC_LISTENER].address);
+    }
+    return 0;
+}
+
+static struct event *add_signal(struct daemon *d, int number, event_callback_fn callback)
+{
+    struct event *event = evsignal_new(d->base, number, callback, d);
+    if (event && event_add(event, NULL) != 0) {
+        event_free(event);
+        return NULL;
+    }
+    return event;
+}
+
+static int set_up_events(struct daemon *d, struct err *e)
+{
+    d->service.control_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    d->service.retired.wake_fd = d->service.control_fd;
+    d->base = event_base_new();
+    if (d->service.control_fd < 0 || !d->base) {
+        return err_set(e, "cannot set up the control thread's event loop");
+    }
+    d->wake = event_new(d->base, d->service.control_fd, EV_READ | EV_PERSIST, on_wake, d);
+    d->drain_timer = evtimer_new(d->base, on_drain, d);
+    d->deadline_timer = evtimer_new(d->base, on_deadline, d);
+    d->hangup = add_signal(d, SIGHUP, on_hangup);
+    d->terminate = add_signal(d, SIGTERM, on_terminate);
+    d->interrupt = add_signal(d, SIGINT, on_terminate);
+    signal(SIGPIPE, SIG_IGN);
+    if (!d->wake || event_add(d->wake, NULL) != 0 || !d->drain_timer || !d->deadline_timer || !d->hangup ||
+        !d->terminate || !d->interrupt) {
+        return err_nomem(e);
+    }
+    return 0;
+}
+
+/* As many descriptors as we may have: each connection is one. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static size_t count_workers(const struct serve_config *config)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    size_t n = config->workers ? config->workers : cores > 0 ? (size_t)cores : 1;
+    return n < MAX_WORKERS ? n : MAX_WORKERS;
+}
+
+static int start_workers(struct daemon *d, struct err *e)
+{
+    int fds[MAX_LISTENERS];
+    size_t n = count_workers(d->service.config);
+    for (size_t i = 0; i < d->n_listeners; i++) {
+        fds[i] = d->listeners[i].fd;
+    }
+    d->workers = mem_array(n, sizeof *d->workers);
+    if (!d->workers) {
+        return err_nomem(e);
+    }
+    d->service.workers = d->workers;
+    d->service.n_workers = n;
+    for (size_t i = 0; i < n; i++) {
+        if (worker_init(&d->workers[i], &d->service, fds, d->n_listeners, e) != 0) {
+            return -1;
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (worker_start(&d->workers[i], e) != 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static void free_event(struct event *event)
+{
+    if (event) {
+        event_free(event);
+    }
+}
+
+static void daemon_free(struct daemon *d)
+{
+    for (size_t i = 0; i < d->service.n_workers; i++) {
+        if (d->workers[i].running) {
+            worker_order(&d->workers[i], WORKER_ORDER_STOP);
+        }
+    }
+    for (size_t i = 0; i < d->service.n_workers; i++) {
+        worker_join(&d->workers[i]);
+    }
+    for (size_t i = 0; i < d->service.n_workers; i++) {
+        worker_release(&d->workers[i]);
+    }
+    snapshot_reap(&d->service.retired);
+    for (size_t i = 0; i < d->n_listeners; i++) {
+        listener_close(&d->listeners[i]);
+    }
+    reload_free(d->service.reload);
+    struct event *events[] = {d->wake, d->hangup, d->terminate, d->interrupt, d->drain_timer, d->deadline_timer};
+    for (size_t i = 0; i < sizeof events / sizeof *events; i++) {
+        free_event(events[i]);
+    }
+    if (d->base) {
+        event_base_free(d->base);
+    }
+    if (d->service.control_fd >= 0) {
+        close(d->service.control_fd);
+    }
+    mem_free(d->workers);
+    mem_free(d);
+}
+
+struct daemon *daemon_start(const struct serve_config *config, struct err *e)
+{
+    struct daemon *d = mem_array(1, sizeof *d);
+    if (!d) {
+        err_nomem(e);
+        return NULL;
+    }
+    d->service.config = config;
+    d->service.started_at = time(NULL);
+    d->service.control_fd = -1;
+    d->service.retired.wake_fd = -1;
+    raise_descriptor_limit();
+    if (open_listeners(d, e) != 0 || set_up_events(d, e) != 0 ||
+        !(d->service.reload = reload_new(config->model_path, &d->service, e)) || start_workers(d, e) != 0) {
+        daemon_free(d);
+        return NULL;
+    }
+    log_info("recalld: %zu workers, libevent %s", d->service.n_workers, event_get_version());
+    reload_request(d->service.reload);
+    return d;
+}
+
+const char *daemon_address(const struct daemon *d)
+{
+    return d->listeners[PUBLIC_LISTENER].address;
+}
+
+int daemon_run(struct daemon *d, struct err *e)
+{
+    if (reload_is_running(d->service.reload)) {
+        event_base_dispatch(d->base);
+    } else { /* no thread could be started for the first load */
+        err_set(&d->failure, "the first bundle cannot be loaded; the log says why");
+    }
+    bool failed = err_isset(&d->failure);
+    if (failed) {
+        err_set(e, "%s", d->failure.message);
+    }
+    if (reload_is_running(d->service.reload)) { /* its thread cannot be called off, and still looks at d */
+        log_line(failed ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO, "%s", failed ? e->message : "stopped while loading");
+        _exit(failed ? 1 : 0);
+    }
+    daemon_free(d);
+    if (!failed) {
+        log_info("stopped");
+    }
+    return failed ? -1 : 0;
+}
+
+int daemon_check(const struct serve_config *config, struct err *e)
+{
+    if (listener_check(config->listen, NULL, e) != 0 ||
+        (config->admin_listen && listener_check(config->admin_listen, NULL, e) != 0)) {
+        return -1;
+    }
+    char *manifest = path_join(config->model_path, "manifest.json");
+    if (!manifest) {
+        return err_nomem(e);
+    }
+    bool exists = file_exists(manifest);
+    mem_free(manifest);
+    return exists ? 0 : err_set(e, "models.default.path: no bundle at %s (no manifest.json there)", config->model_path);
+}

@@ -1,0 +1,231 @@
+#include "server/metrics.h"
+
+#include <event2/event.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ann/ann.h"
+#include "core/bundle.h"
+#include "server/http.h"
+#include "server/reload.h"
+#include "server/service.h"
+#include "server/version.h"
+#include "server/workbench.h"
+#include "server/worker.h"
+
+static const char *const endpoint_labels[] = {
+#define ENDPOINT_LABEL(name, label) label,
+    ENDPOINTS(ENDPOINT_LABEL)
+#undef ENDPOINT_LABEL
+};
+
+static const int statuses[STATUS_SLOTS - 1] = {200, 400, 401, 403, 404, 405, 408, 409, 413, 414,
+                                               415, 417, 422, 431, 500, 501, 503, 505, 429, 504};
+
+static const uint32_t latency_bounds[] = {
+#define LATENCY_BOUND(us) us,
+    LATENCY_BOUNDS(LATENCY_BOUND)
+#undef LATENCY_BOUND
+};
+
+void metrics_count_response(struct metrics *m, enum endpoint endpoint, int status)
+{
+    size_t slot = 0;
+    while (slot < STATUS_SLOTS - 1 && statuses[slot] != status) {
+        slot++;
+    }
+    metric_add(&m->responses[endpoint][slot], 1);
+}
+
+void metrics_count_latency(struct metrics *m, enum endpoint endpoint, uint64_t nanoseconds)
+{
+    size_t bucket = 0;
+    while (bucket < LATENCY_INF && nanoseconds > latency_bounds[bucket] * UINT64_C(1000)) {
+        bucket++;
+    }
+    metric_add(&m->latency[endpoint][bucket], 1);
+    metric_add(&m->latency_ns[endpoint], nanoseconds);
+}
+
+static uint64_t load(const _Atomic uint64_t *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+/* Sum over the workers of the counter that lies `offset` bytes into each worker's struct metrics. */
+static uint64_t sum(const struct service *service, size_t offset)
+{
+    uint64_t total = 0;
+    for (size_t i = 0; i < service->n_workers; i++) {
+        total += load((const _Atomic uint64_t *)(const void *)((const char *)&service->workers[i].metrics + offset));
+    }
+    return total;
+}
+
+static void write_family(struct buf *out, const char *name, const char *type, const char *help)
+{
+    buf_printf(out, "# HELP recalld_%s %s.\n# TYPE recalld_%s %s\n", name, help, name, type);
+}
+
+static void write_number(struct buf *out, const char *name, const char *type, const char *help, double value)
+{
+    write_family(out, name, type, help);
+    buf_printf(out, "recalld_%s %.17g\n", name, value);
+}
+
+static void write_counters(const struct service *service, struct buf *out)
+{
+#define METRIC_WRITE(field, name, help) \
+    write_number(out, name "_total", "counter", help, (double)sum(service, offsetof(struct metrics, field)));
+    METRIC_COUNTERS(METRIC_WRITE)
+#undef METRIC_WRITE
+}
+
+static void write_responses(const struct service *service, struct buf *out)
+{
+    write_family(out, "http_responses_total", "counter", "Answers by endpoint and status");
+    for (size_t e = 0; e < ENDPOINT_COUNT; e++) {
+        for (size_t s = 0; s < STATUS_SLOTS; s++) {
+            uint64_t n = sum(service, offsetof(struct metrics, responses) + (e * STATUS_SLOTS + s) * sizeof(uint64_t));
+            if (n && s < STATUS_SLOTS - 1) {
+                buf_printf(out, "recalld_http_responses_total{endpoint=\"%s\",code=\"%d\"} %llu\n", endpoint_labels[e],
+                           statuses[s], (unsigned long long)n);
+            } else if (n) {
+                buf_printf(out, "recalld_http_responses_total{endpoint=\"%s\",code=\"other\"} %llu\n",
+                           endpoint_labels[e], (unsigned long long)n);
+            }
+        }
+    }
+}
+
+static void write_histogram(const struct service *service, struct buf *out, size_t endpoint)
+{
+    const char *label = endpoint_labels[endpoint];
+    uint64_t count = 0;
+    for (size_t b = 0; b < LATENCY_COUNT; b++) {
+        count += sum(service, offsetof(struct metrics, latency) + (endpoint * LATENCY_COUNT + b) * sizeof(uint64_t));
+        if (b < LATENCY_INF) {
+            buf_printf(out, "recalld_request_seconds_bucket{endpoint=\"%s\",le=\"%g\"} %llu\n", label,
+                       latency_bounds[b] / 1e6, (unsigned long long)count);
+        } else {
+            buf_printf(out, "recalld_request_seconds_bucket{endpoint=\"%s\",le=\"+Inf\"} %llu\n", label,
+                       (unsigned long long)count);
+        }
+    }
+    uint64_t nanoseconds = sum(service, offsetof(struct metrics, latency_ns) + endpoint * sizeof(uint64_t));
+    buf_printf(out,
+               "recalld_request_seconds_sum{endpoint=\"%s\"} %.9f\nrecalld_request_seconds_count{endpoint=\"%s\"} "
+               "%llu\n",
+               label, (double)nanoseconds / 1e9, label, (unsigned long long)count);
+}
+
+/* The HTTP layer's names already end in _total where that was asked for; gauges are marked in their help. */
+static void write_http_counter(const struct service *service, struct buf *out, const char *name, const char *help,
+                               size_t offset)
+{
+    uint64_t total = 0;
+    for (size_t i = 0; i < service->n_workers; i++) {
+        const char *counters = (const char *)http_server_counters(service->workers[i].http);
+        total += load((const _Atomic uint64_t *)(const void *)(counters + offset));
+    }
+    bool gauge = strstr(help, "(gauge)") != NULL;
+    size_t n = strlen(name);
+    bool suffixed = n > 6 && strcmp(name + n - 6, "_total") == 0;
+    char full[96];
+    snprintf(full, sizeof full, "http_%s%s", name, gauge || suffixed ? "" : "_total");
+    write_number(out, full, gauge ? "gauge" : "counter", help, (double)total);
+}
+
+static void write_http(const struct service *service, struct buf *out)
+{
+#define HTTP_WRITE(name, help) write_http_counter(service, out, #name, help, offsetof(struct http_counters, name));
+    HTTP_COUNTERS(HTTP_WRITE)
+#undef HTTP_WRITE
+}
+
+static void write_reloads(const struct service *service, struct buf *out)
+{
+    struct reload_status status;
+    reload_get_status(service->reload, &status);
+    write_family(out, "reloads_total", "counter", "Bundle loads by result, the first one included");
+    buf_printf(out, "recalld_reloads_total{result=\"ok\"} %llu\nrecalld_reloads_total{result=\"failed\"} %llu\n",
+               (unsigned long long)status.ok, (unsigned long long)status.failed);
+    write_number(out, "reload_running", "gauge", "A bundle is being loaded", status.running);
+    write_number(out, "last_reload_successful", "gauge", "The latest load succeeded", status.last_error[0] == '\0');
+}
+
+static void write_label(struct buf *out, const char *name, const char *value)
+{
+    buf_printf(out, "%s=\"", name);
+    for (; *value; value++) {
+        if (*value == '"' || *value == '\\') {
+            buf_add(out, "\\", 1);
+        }
+        buf_add(out, *value == '\n' ? " " : value, 1);
+    }
+    buf_puts(out, "\"");
+}
+
+static void write_model(const struct snapshot *s, struct buf *out)
+{
+    if (!s) {
+        return;
+    }
+    write_family(out, "model_info", "gauge", "The bundle that the answering worker serves");
+    buf_puts(out, "recalld_model_info{");
+    write_label(out, "version", s->version);
+    buf_puts(out, ",");
+    write_label(out, "engine", ann_engine_name(s->index));
+    buf_puts(out, "} 1\n");
+    write_number(out, "model_items", "gauge", "Items in the bundle", (double)s->bundle->n_items);
+    write_number(out, "model_loaded_timestamp_seconds", "gauge", "When the bundle was loaded", (double)s->loaded_at);
+    write_number(out, "model_load_seconds", "gauge", "How long loading took", s->load_seconds);
+    write_number(out, "model_probe_recall", "gauge", "Recall of the index on the probes, when it was loaded",
+                 s->probe_recall);
+}
+
+static void write_process(const struct service *service, struct buf *out)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    double cpu = (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+                 (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+    unsigned long long pages = 0;
+    FILE *statm = fopen("/proc/self/statm", "re");
+    if (statm) {
+        char line[128];
+        if (fgets(line, sizeof line, statm)) {
+            char *second = strchr(line, ' ');
+            pages = second ? strtoull(second, NULL, 10) : 0;
+        }
+        fclose(statm);
+    }
+    write_number(out, "process_cpu_seconds_total", "counter", "CPU time of the process", cpu);
+    write_number(out, "process_resident_memory_bytes", "gauge", "Resident memory, mapped bundle pages included",
+                 (double)pages * (double)sysconf(_SC_PAGESIZE));
+    write_number(out, "process_start_time_seconds", "gauge", "When the process began", (double)service->started_at);
+    write_number(out, "uptime_seconds", "gauge", "Seconds since then", difftime(time(NULL), service->started_at));
+}
+
+void metrics_write(const struct service *service, const struct snapshot *snapshot, struct buf *out)
+{
+    write_family(out, "build_info", "gauge", "The daemon and the libevent it runs with");
+    buf_printf(out, "recalld_build_info{version=\"" RECALLD_VERSION "\",libevent=\"%s\"} 1\n", event_get_version());
+    write_number(out, "ready", "gauge", "1 when /readyz says 200", service_is_ready(service));
+    write_number(out, "workers", "gauge", "Worker threads", (double)service->n_workers);
+    write_responses(service, out);
+    write_family(out, "request_seconds", "histogram", "From a request's last byte to its answer, by endpoint");
+    for (size_t endpoint = 0; endpoint < ENDPOINT_COUNT; endpoint++) {
+        write_histogram(service, out, endpoint);
+    }
+    write_counters(service, out);
+    write_http(service, out);
+    write_reloads(service, out);
+    write_model(snapshot, out);
+    write_process(service, out);
+}

@@ -1,0 +1,301 @@
+/*
+ * From a path to a warm snapshot, off the request path.
+ *
+ * bundle_open does the verifying. What is added here: the index must agree with an exact scan on the bundle's golden
+ * probes (checksums say that the index is the file the trainer wrote, not that it finds anything), and every page of the
+ * vectors is touched, so that the first requests after the swap do not pay the page faults.
+ *
+ * The thread runs at a lower priority than the workers: a reload may take longer, answers may not.
+ *
+ * SIGBUS. A mapped file that somebody truncates in place makes the reading thread fault. While loading that has to fail
+ * the load, not the process, so the handler jumps out of the load, on the loading thread and nowhere else; what the load
+ * had opened by then is leaked, which is bounded by how often somebody does that, and logged. A worker that hits such a
+ * page has no correct way on: the handler restores the default action and the fault ends the process. Rejected: mapping
+ * zeros over the hole and carrying on until the end of the load, because what had been checked before would have changed
+ * under us; reading files into memory, because a bundle is mapped so that two daemons and a reload share its pages.
+ */
+#include "server/reload.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "ann/ann.h"
+#include "core/bundle.h"
+#include "core/log.h"
+#include "core/mem.h"
+#include "server/service.h"
+#include "server/snapshot.h"
+
+enum { CHECK_QUERIES = 16, CHECK_K = 100, PROBES_LIMIT = 64 << 20, LOADER_NICE = 10 };
+
+/* An index that finds less than this part of what the trainer measured is not the index it measured. */
+static const double RECALL_FLOOR = 0.5;
+
+struct reload {
+    char *path; /* owned */
+    struct service *service;
+
+    /* the control thread's own */
+    pthread_t thread;
+    bool running;
+    bool again; /* asked for once more while running */
+
+    /* written by the loading thread before `finished`, read by the control thread after it */
+    struct snapshot *result;
+    struct err error;
+    atomic_bool finished;
+
+    pthread_mutex_t lock; /* guards status; never held while anything else is done */
+    struct reload_status status;
+};
+
+/* --- SIGBUS ---------------------------------------------------------------------------------------------------------*/
+
+static _Thread_local sigjmp_buf *volatile landing; /* not NULL while this thread loads */
+
+static void on_sigbus(int signal_number)
+{
+    sigjmp_buf *to = landing;
+    if (to) {
+        landing = NULL;
+        siglongjmp(*to, 1);
+    }
+    signal(signal_number, SIG_DFL); /* the instruction runs again, faults again, and ends the process */
+}
+
+static void install_sigbus_handler(void)
+{
+    struct sigaction action = {.sa_handler = on_sigbus};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGBUS, &action, NULL);
+}
+
+/* --- loading --------------------------------------------------------------------------------------------------------*/
+
+/* The first vectors of the golden probes, new [*count, dim] array (mem_free), or NULL. bundle_open has checked them. */
+static float *read_probe_vectors(const struct bundle *b, size_t *count, struct err *e)
+{
+    float *vectors = NULL;
+    size_t size = 0;
+    json_t *json = NULL;
+    char *path = path_join(b->dir, "probes.json");
+    char *text = path ? file_read(path, PROBES_LIMIT, &size, e) : NULL;
+    if (text) {
+        json = json_loadb(text, size, 0, NULL);
+    }
+    const json_t *probes = json_object_get(json, "probes");
+    size_t n = json_array_size(probes) < CHECK_QUERIES ? json_array_size(probes) : CHECK_QUERIES;
+    if (n == 0) {
+        err_set(e, "probes.json: cannot be read any more");
+        goto out;
+    }
+    vectors = mem_array(n * b->dim, sizeof *vectors);
+    if (!vectors) {
+        err_nomem(e);
+        goto out;
+    }
+    for (size_t i = 0; i < n * b->dim; i++) {
+        const json_t *vector = json_object_get(json_array_get(probes, i / b->dim), "vector");
+        vectors[i] = (float)json_number_value(json_array_get(vector, i % b->dim));
+    }
+    *count = n;
+out:
+    json_decref(json);
+    mem_free(text);
+    mem_free(path);
+    return vectors;
+}
+
+/* What the trainer measured, or 1. */
+static double recorded_recall(const struct bundle *b)
+{
+    const json_t *recall = json_object_get(json_object_get(b->manifest, "index"), "recall@100");
+    double value = json_number_value(recall);
+    return json_is_number(recall) && value > 0.0 && value <= 1.0 ? value : 1.0;
+}
+
+/* Also warms the index: these are real searches. */
+static int check_index(const struct bundle *b, const struct ann *index, double *recall, struct err *e)
+{
+    size_t count = 0;
+    float *queries = read_probe_vectors(b, &count, e);
+    if (!queries) {
+        return -1;
+    }
+    size_t k = b->n_items < CHECK_K ? b->n_items : CHECK_K;
+    int result = ann_measure_recall(index, queries, count, k, 0, 1, recall, e);
+    mem_free(queries);
+    if (result == 0 && !(*recall >= RECALL_FLOOR * recorded_recall(b))) {
+        return err_set(e, "index: finds only %.3f of the true top %zu on the golden probes (%.3f when it was built)",
+                       *recall, k, recorded_recall(b));
+    }
+    return result;
+}
+
+/* Brings every page of the mapped vectors into this process's page tables. */
+static void touch_vectors(const struct bundle *b)
+{
+    const volatile char *bytes = (const volatile char *)b->item_vectors;
+    size_t size = b->n_items * b->dim * sizeof(float);
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    for (size_t at = 0; at < size; at += page) {
+        (void)bytes[at];
+    }
+}
+
+static struct snapshot *load_unguarded(const char *path, struct retired *retired, struct err *e)
+{
+    struct timespec from, to;
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    struct bundle *b = bundle_open(path, e);
+    if (!b) {
+        return NULL;
+    }
+    const struct ann_vectors vectors = {.data = b->item_vectors, .n = b->n_items, .dim = b->dim};
+    double recall = 0.0;
+    struct ann *index = ann_open(b->index_engine, b->index_path, &vectors, b->index_effort, e);
+    if (!index || check_index(b, index, &recall, e) != 0) {
+        err_prefix(e, "bundle %s", path);
+        if (index) {
+            ann_free(index);
+        }
+        bundle_free(b);
+        return NULL;
+    }
+    touch_vectors(b);
+    struct snapshot *s = snapshot_new(b->version, b, index, retired, e);
+    if (s) {
+        clock_gettime(CLOCK_MONOTONIC, &to);
+        s->load_seconds = (double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) / 1e9;
+        s->probe_recall = recall;
+    }
+    return s;
+}
+
+struct snapshot *reload_load(const char *path, struct retired *retired, struct err *e)
+{
+    sigjmp_buf jump;
+    if (sigsetjmp(jump, 1)) {
+        err_set(e, "bundle %s: a file was truncated while it was being loaded (SIGBUS)", path);
+        log_warn("the interrupted load's memory is not given back: replace bundles by rename, never in place");
+        return NULL;
+    }
+    landing = &jump;
+    struct snapshot *s = load_unguarded(path, retired, e);
+    landing = NULL;
+    return s;
+}
+
+/* --- the thread -----------------------------------------------------------------------------------------------------*/
+
+static void *loader_main(void *arg)
+{
+    struct reload *r = arg;
+    setpriority(PRIO_PROCESS, (id_t)gettid(), LOADER_NICE); /* Linux: of this thread */
+    r->result = reload_load(r->path, &r->service->retired, &r->error);
+    atomic_store_explicit(&r->finished, true, memory_order_release);
+    service_wake_control(r->service);
+    return NULL;
+}
+
+struct reload *reload_new(const char *path, struct service *service, struct err *e)
+{
+    struct reload *r = mem_array(1, sizeof *r);
+    if (!r) {
+        err_nomem(e);
+        return NULL;
+    }
+    r->path = mem_strdup(path);
+    if (!r->path) {
+        mem_free(r);
+        err_nomem(e);
+        return NULL;
+    }
+    r->service = service;
+    pthread_mutex_init(&r->lock, NULL);
+    install_sigbus_handler();
+    return r;
+}
+
+void reload_free(struct reload *r)
+{
+    if (r) {
+        pthread_mutex_destroy(&r->lock);
+        mem_free(r->path);
+        mem_free(r);
+    }
+}
+
+/* Counts the end of a load; an empty reason means that it succeeded. */
+static void record(struct reload *r, const char *reason)
+{
+    pthread_mutex_lock(&r->lock);
+    r->status.running = r->running;
+    snprintf(r->status.last_error, sizeof r->status.last_error, "%s", reason);
+    if (reason[0]) {
+        r->status.failed++;
+        r->status.last_failure_at = time(NULL);
+    } else {
+        r->status.ok++;
+    }
+    pthread_mutex_unlock(&r->lock);
+}
+
+void reload_request(struct reload *r)
+{
+    if (r->running) {
+        r->again = true;
+        return;
+    }
+    err_clear(&r->error);
+    r->result = NULL;
+    atomic_store_explicit(&r->finished, false, memory_order_relaxed);
+    struct err e = ERR_INIT;
+    if (service_start_thread(&r->thread, loader_main, r, &e) != 0) {
+        log_error("reload: %s", e.message);
+        record(r, e.message);
+        return;
+    }
+    r->running = true;
+    pthread_mutex_lock(&r->lock);
+    r->status.running = true;
+    pthread_mutex_unlock(&r->lock);
+}
+
+bool reload_is_running(const struct reload *r)
+{
+    return r->running;
+}
+
+enum reload_result reload_collect(struct reload *r, struct snapshot **snapshot, struct err *e)
+{
+    if (!r->running || !atomic_load_explicit(&r->finished, memory_order_acquire)) {
+        return RELOAD_NOTHING;
+    }
+    pthread_join(r->thread, NULL);
+    r->running = false;
+    *snapshot = r->result;
+    if (!*snapshot) {
+        err_set(e, "%s", err_isset(&r->error) ? r->error.message : "the load failed");
+    }
+    record(r, *snapshot ? "" : e->message);
+    if (r->again) {
+        r->again = false;
+        reload_request(r);
+    }
+    return *snapshot ? RELOAD_DONE : RELOAD_FAILED;
+}
+
+void reload_get_status(struct reload *r, struct reload_status *status)
+{
+    pthread_mutex_lock(&r->lock);
+    *status = r->status;
+    pthread_mutex_unlock(&r->lock);
+}

@@ -1,0 +1,79 @@
+#include "server/router.h"
+
+#include <stdbool.h>
+#include <string.h>
+#include <strings.h>
+
+#include "server/handlers.h"
+#include "server/http.h"
+#include "server/metrics.h"
+#include "server/problem.h"
+#include "server/service.h"
+#include "server/worker.h"
+
+enum listener_kind { ON_PUBLIC = 1, ON_ADMIN = 2, ON_BOTH = 3 };
+
+static const struct route {
+    const char *path;
+    endpoint_handler *handler;
+    enum endpoint endpoint;
+    enum http_method method; /* GET stands for HEAD, too */
+    enum listener_kind where;
+    bool needs_model;
+} routes[] = {
+    {"/recall", handle_recall, ENDPOINT_RECALL, HTTP_POST, ON_PUBLIC, true},
+    {"/similar", handle_similar, ENDPOINT_SIMILAR, HTTP_POST, ON_PUBLIC, true},
+    {"/embed", handle_embed, ENDPOINT_EMBED, HTTP_POST, ON_PUBLIC, true},
+    {"/healthz", handle_healthz, ENDPOINT_HEALTHZ, HTTP_GET, ON_BOTH, false},
+    {"/readyz", handle_readyz, ENDPOINT_READYZ, HTTP_GET, ON_BOTH, false},
+    {"/metrics", handle_metrics, ENDPOINT_METRICS, HTTP_GET, ON_ADMIN, false},
+    {"/model", handle_model, ENDPOINT_MODEL, HTTP_GET, ON_ADMIN, false},
+};
+
+static const struct route *find_route(const struct worker *w, const struct http_request *request)
+{
+    unsigned here = request->admin ? ON_ADMIN : w->service->admin_on_public ? ON_BOTH : ON_PUBLIC;
+    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
+        if ((routes[i].where & here) && strcmp(routes[i].path, request->path) == 0) {
+            return &routes[i];
+        }
+    }
+    return NULL;
+}
+
+static bool method_fits(const struct route *route, enum http_method method)
+{
+    return method == route->method || (route->method == HTTP_GET && method == HTTP_HEAD);
+}
+
+void router_handle(struct http_request *request, void *arg)
+{
+    struct worker *w = arg;
+    const struct route *route = find_route(w, request);
+    request->user = (void *)(uintptr_t)route;
+    w->request_from = worker_now_ns();
+    const char *coding = request->method == HTTP_POST ? http_header(request, "Content-Encoding") : NULL;
+    if (!route) {
+        problem_send(request, PROBLEM_NOT_FOUND, NULL, "nothing is served under this path here");
+    } else if (!method_fits(route, request->method)) {
+        problem_method(request, route->method == HTTP_GET ? "GET, HEAD" : "POST");
+    } else if (coding && strcasecmp(coding, "identity") != 0) {
+        problem_send(request, PROBLEM_MEDIA_TYPE, NULL, "bodies are taken as they are, without a content coding");
+    } else if (route->needs_model && !w->bench) {
+        http_add_header(request, "Retry-After", "1");
+        problem_send(request, PROBLEM_NOT_READY, NULL, "the first bundle is still being loaded");
+    } else {
+        route->handler(w, request);
+    }
+}
+
+void router_observe(const struct http_request *request, int status, size_t body_len, void *arg)
+{
+    (void)body_len;
+    struct worker *w = arg;
+    const struct route *route = request->user;
+    metrics_count_response(&w->metrics, route ? route->endpoint : ENDPOINT_OTHER, status);
+    if (route) {
+        metrics_count_latency(&w->metrics, route->endpoint, worker_now_ns() - w->request_from);
+    }
+}

@@ -1,0 +1,16 @@
+/*
+ * server/router.h: which handler answers which request. Runs on the worker's thread; `arg` is its struct worker.
+ *
+ * Add an endpoint: a row of the table in router.c, a label in metrics.h, a handle_<name>.c, a section in docs/http.md.
+ */
+#ifndef SERVER_ROUTER_H
+#define SERVER_ROUTER_H
+
+#include <stddef.h>
+
+struct http_request;
+
+void router_handle(struct http_request *request, void *arg);
+void router_observe(const struct http_request *request, int status, size_t body_len, void *arg);
+
+#endif

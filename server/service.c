@@ -1,0 +1,33 @@
+#include "server/service.h"
+
+#include <signal.h>
+#include <stdint.h>
+#include <string.h>
+#include <unistd.h>
+
+void service_wake_control(const struct service *service)
+{
+    const uint64_t one = 1;
+    ssize_t ignored = write(service->control_fd, &one, sizeof one);
+    (void)ignored; /* the counter is full: the control thread is being woken anyway */
+}
+
+bool service_is_ready(const struct service *service)
+{
+    return !atomic_load_explicit(&service->draining, memory_order_relaxed) &&
+           atomic_load_explicit(&service->workers_serving, memory_order_acquire) == service->n_workers;
+}
+
+int service_start_thread(pthread_t *thread, void *(*run)(void *), void *arg, struct err *e)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    sigdelset(&all, SIGBUS);
+    sigdelset(&all, SIGSEGV);
+    sigdelset(&all, SIGFPE);
+    sigdelset(&all, SIGILL);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(thread, NULL, run, arg);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error ? err_set(e, "cannot start a thread: %s", strerror(error)) : 0;
+}

@@ -1,0 +1,49 @@
+/*
+ * server/service.h: what all threads of the daemon share.
+ *
+ * Set up by the control thread before the workers start and read-only from then on, except for the atomics and for
+ * `reload`, which says itself who may touch what.
+ */
+#ifndef SERVER_SERVICE_H
+#define SERVER_SERVICE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <time.h>
+
+#include "config/serve_config.h"
+#include "core/err.h"
+#include "server/snapshot.h"
+
+struct reload;
+struct worker;
+
+struct service {
+    const struct serve_config *config; /* borrowed */
+    bool admin_on_public;              /* no admin listener, and the public one is loopback or unix */
+    time_t started_at;
+
+    struct worker *workers; /* [n_workers] */
+    size_t n_workers;
+    struct reload *reload;
+    struct retired retired;
+    int control_fd; /* an eventfd: written by any thread when the control thread should look around */
+
+    atomic_bool draining;        /* not ready any more */
+    atomic_uint workers_serving; /* with a snapshot */
+    atomic_uint workers_stuck;   /* that could not take their first one */
+    atomic_uint workers_done;    /* whose event loop has ended */
+};
+
+/* Wakes the control thread. From any thread, also from a signal handler. */
+void service_wake_control(const struct service *service);
+
+/* Starts a thread that receives no signals but those of its own faults: the others are the control thread's. */
+int service_start_thread(pthread_t *thread, void *(*run)(void *), void *arg, struct err *e);
+
+/* Every worker serves a verified snapshot, and the daemon is not draining. */
+bool service_is_ready(const struct service *service);
+
+#endif

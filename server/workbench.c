@@ -1,0 +1,68 @@
+#include "server/workbench.h"
+
+#include "core/mem.h"
+
+enum { USERS_AT_ONCE = 64 }; /* rows of one pass through the user tower */
+
+static int workbench_fill(struct workbench *b, const struct serve_config *config, struct err *e)
+{
+    const struct bundle *bundle = b->snapshot->bundle;
+    size_t batch = config->limits.batch;
+    size_t users = batch < USERS_AT_ONCE ? batch : USERS_AT_ONCE;
+    for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
+        const struct tower_spec *spec = &bundle->schema.towers[side];
+        if (feature_rows_init(&b->rows[side], spec) != 0) {
+            return err_nomem(e);
+        }
+        if (tower_pass_init(&b->pass[side], spec, side == SIDE_USER ? users : 1, e) != 0) {
+            return -1;
+        }
+    }
+    b->queries = mem_array(batch, sizeof *b->queries);
+    b->vectors = mem_array(batch * bundle->dim, sizeof *b->vectors);
+    b->exclude = mem_array((size_t)config->limits.exclude + 1, sizeof *b->exclude);
+    b->hits = mem_array(config->limits.k, sizeof *b->hits);
+    if (!b->queries || !b->vectors || !b->exclude || !b->hits) {
+        return err_nomem(e);
+    }
+    b->workspace = ann_workspace_new(b->snapshot->index, config->limits.k, e);
+    return b->workspace ? 0 : -1;
+}
+
+struct workbench *workbench_new(struct snapshot *s, const struct serve_config *config, struct err *e)
+{
+    struct workbench *b = mem_array(1, sizeof *b);
+    if (!b) {
+        err_nomem(e);
+        return NULL;
+    }
+    b->snapshot = s;
+    b->rules = (struct request_rules){.config = config, .bundle = s->bundle};
+    if (workbench_fill(b, config, e) != 0) {
+        b->snapshot = NULL;
+        workbench_free(b);
+        return NULL;
+    }
+    return b;
+}
+
+void workbench_free(struct workbench *b)
+{
+    if (!b) {
+        return;
+    }
+    if (b->workspace) {
+        ann_workspace_free(b->workspace);
+    }
+    for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
+        feature_rows_release(&b->rows[side]);
+        tower_pass_release(&b->pass[side]);
+    }
+    value_scratch_release(&b->values);
+    mem_free(b->queries);
+    mem_free(b->vectors);
+    mem_free(b->exclude);
+    mem_free(b->hits);
+    snapshot_unref(b->snapshot);
+    mem_free(b);
+}

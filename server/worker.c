@@ -1,0 +1,202 @@
+/*
+ * A worker's life. Everything that comes from outside arrives as an event of its own loop, so a request is never
+ * interrupted: the snapshot changes, the order to stop comes, between two requests.
+ *
+ * The new snapshot is taken over in the wake-up, not at the start of a request. That keeps the making of the new
+ * workbench (memory for a search in the whole catalogue) out of requests, and the request path free of even one atomic
+ * load. Until the wake-up is served, which is at most one round of the event loop, the old one answers.
+ *
+ * All workers accept from the same listening sockets. Rejected: SO_REUSEPORT, one queue a worker: the kernel deals
+ * connections out by hash, so some worker always has too many, and a queue that is closed while draining resets the
+ * connections in it.
+ */
+#include "server/worker.h"
+
+#include <event2/event.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/log.h"
+#include "server/http.h"
+#include "server/router.h"
+#include "server/service.h"
+#include "server/workbench.h"
+
+uint64_t worker_now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* Begins to serve what is in the mailbox. Without memory for it the old snapshot stays. */
+static void adopt_snapshot(struct worker *w)
+{
+    struct snapshot *s = mailbox_take(&w->mailbox);
+    if (!s) {
+        return;
+    }
+    struct err e = ERR_INIT;
+    struct workbench *bench = workbench_new(s, w->service->config, &e);
+    if (!bench) {
+        log_error("a worker cannot serve model %s: %s", s->version, e.message);
+        metric_add(&w->metrics.adopt_failures, 1);
+        snapshot_unref(s);
+        if (!w->bench) {
+            atomic_fetch_add(&w->service->workers_stuck, 1);
+            service_wake_control(w->service);
+        }
+        return;
+    }
+    struct workbench *old = w->bench;
+    w->bench = bench;
+    metric_add(&w->metrics.adopted, 1);
+    workbench_free(old);
+    if (!old) {
+        atomic_fetch_add_explicit(&w->service->workers_serving, 1, memory_order_acq_rel);
+        service_wake_control(w->service);
+    }
+}
+
+static void on_drained(void *arg)
+{
+    struct worker *w = arg;
+    event_base_loopbreak(w->base);
+}
+
+static void on_wake(evutil_socket_t fd, short what, void *arg)
+{
+    (void)what;
+    struct worker *w = arg;
+    uint64_t count;
+    ssize_t ignored = read(fd, &count, sizeof count);
+    (void)ignored; /* only that we were woken matters */
+    unsigned orders = atomic_load_explicit(&w->orders, memory_order_acquire);
+    if (orders & WORKER_ORDER_STOP) {
+        event_base_loopbreak(w->base);
+        return;
+    }
+    adopt_snapshot(w);
+    if ((orders & WORKER_ORDER_DRAIN) && !w->drain_begun) {
+        w->drain_begun = true;
+        http_server_drain(w->http, on_drained, w);
+    }
+}
+
+static struct http_limits make_limits(const struct serve_config *config)
+{
+    struct http_limits limits = HTTP_LIMITS_DEFAULT;
+    limits.max_head = config->limits.head;
+    limits.max_line = limits.max_line < limits.max_head ? limits.max_line : limits.max_head;
+    limits.max_body = config->limits.body;
+    limits.max_connections = config->limits.connections;
+    limits.request_timeout_ms = (int)config->limits.request_timeout_ms;
+    limits.idle_timeout_ms = (int)config->limits.idle_timeout_ms;
+    limits.response_timeout_ms = (int)config->limits.response_timeout_ms;
+    return limits;
+}
+
+/* An event_base for one thread: no locks, and no clock beside the monotonic one. */
+static struct event_base *make_base(void)
+{
+    struct event_base *base = NULL;
+    struct event_config *config = event_config_new();
+    if (config) {
+        event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
+        base = event_base_new_with_config(config);
+        event_config_free(config);
+    }
+    return base;
+}
+
+/* The first listener is the public one, further ones are for the admin paths. */
+int worker_init(struct worker *w, struct service *service, const int *listeners, size_t n_listeners, struct err *e)
+{
+    w->service = service;
+    w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    w->base = make_base();
+    if (w->wake_fd < 0 || !w->base) {
+        return err_set(e, "cannot set up a worker's event loop");
+    }
+    w->wake_event = event_new(w->base, w->wake_fd, EV_READ | EV_PERSIST, on_wake, w);
+    if (!w->wake_event || event_add(w->wake_event, NULL) != 0) {
+        return err_nomem(e);
+    }
+    const struct http_limits limits = make_limits(service->config);
+    w->http = http_server_new(w->base, &limits, router_handle, w, e);
+    if (!w->http) {
+        return -1;
+    }
+    http_server_observe(w->http, router_observe, w);
+    for (size_t i = 0; i < n_listeners; i++) {
+        if (http_server_accept(w->http, listeners[i], i > 0, e) != 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static void *worker_main(void *arg)
+{
+    struct worker *w = arg;
+    event_base_dispatch(w->base);
+    atomic_fetch_add_explicit(&w->service->workers_done, 1, memory_order_acq_rel);
+    service_wake_control(w->service);
+    return NULL;
+}
+
+int worker_start(struct worker *w, struct err *e)
+{
+    if (service_start_thread(&w->thread, worker_main, w, e) != 0) {
+        return -1;
+    }
+    w->running = true;
+    return 0;
+}
+
+static void wake(struct worker *w)
+{
+    const uint64_t one = 1;
+    ssize_t ignored = write(w->wake_fd, &one, sizeof one);
+    (void)ignored; /* the counter is full: it is being woken anyway */
+}
+
+void worker_give_snapshot(struct worker *w, struct snapshot *s)
+{
+    mailbox_put(&w->mailbox, s);
+    wake(w);
+}
+
+void worker_order(struct worker *w, enum worker_order order)
+{
+    atomic_fetch_or_explicit(&w->orders, (unsigned)order, memory_order_acq_rel);
+    wake(w);
+}
+
+void worker_join(struct worker *w)
+{
+    if (w->running) {
+        pthread_join(w->thread, NULL);
+        w->running = false;
+    }
+}
+
+void worker_release(struct worker *w)
+{
+    if (!w->service) {
+        return;
+    }
+    http_server_free(w->http);
+    if (w->wake_event) {
+        event_free(w->wake_event);
+    }
+    if (w->base) {
+        event_base_free(w->base);
+    }
+    workbench_free(w->bench);
+    snapshot_unref(mailbox_take(&w->mailbox));
+    if (w->wake_fd >= 0) {
+        close(w->wake_fd);
+    }
+}
