@@ -6,7 +6,7 @@
  * plus every item of the train part), users likewise (users of any part). Everything about the schema (vocabularies,
  * counts, means, bounds) is learned from the train part alone: the test part never influences it.
  *
- *   id, sequence vocabulary    values with at least min_count train events
+ *   id, sequence vocabulary    ids with at least min_count train events
  *   categorical, onehot        values with at least min_count users (items) among those with a train event
  *   numeric                    mean, deviation, quantile bounds over users (items) with a train event
  */
@@ -19,33 +19,37 @@
 #include "config/train_config.h"
 #include "core/err.h"
 #include "core/features.h"
+#include "core/idmap.h"
 #include "core/schema.h"
+#include "train/csv.h"
 
 /* Interactions of one part, grouped by user, in time order within a user (file order among equal times). */
 struct interactions {
     size_t n;
-    uint32_t *item;  /* [n] */
-    int64_t *time;   /* [n], microseconds since 1970 or the plain number scaled by 10^6; NULL without a time column */
-    size_t *start;   /* [n_users + 1]: user u has [start[u], start[u + 1]) */
+    uint32_t *item; /* [n] */
+    int64_t *time;  /* [n], microseconds since 1970 or the plain number scaled by 10^6; NULL without a time column */
+    size_t *start;  /* [n_users + 1]: user u has [start[u], start[u + 1]) */
 };
 
 struct dataset {
     size_t n_users, n_items;
     struct strtab user_ids, item_ids; /* sorted; blocks owned by the dataset */
-    struct interactions train, test;  /* test: pairs also in train are dropped; items outside the catalogue kept as
-                                         unreachable[u]: they count as relevant and can't be found */
-    uint32_t *unreachable;            /* [n_users] test items outside the catalogue */
+    struct interactions train;        /* repeated pairs stay: they are repeated interactions */
+    struct interactions test;         /* sets: no pair twice, none that is also in train, catalogue items only */
+    uint32_t *unreachable;            /* [n_users] distinct test items outside the catalogue: relevant, never found */
     uint32_t *item_count;             /* [n_items] train events of each item */
     struct schema schema;             /* complete */
     struct feature_rows rows[2];      /* by side: users [n_users], items [n_items]; sequences empty (see history) */
     int history;                      /* index of the sequence feature of the user tower, or -1 */
-    int32_t *history_row;             /* [n_items]: table row of each item in the sequence's vocabulary */
+    int32_t *history_row;             /* [n_items]: table row of each item in the sequence's vocabulary; NULL without */
     uint64_t bad_rows, dropped_by_label;
     void *owned; /* blocks behind the views */
 };
 
+/* Reads everything the configuration names and logs a summary (info) and what looks wrong but can be lived with
+ * (warnings: features that are constant or all missing, users and items without a row in their table). NULL on error. */
 struct dataset *dataset_load(const struct train_config *config, struct err *e);
-void dataset_free(struct dataset *d);
+void dataset_free(struct dataset *d); /* NULL is fine */
 
 /* Writes the table rows of user u's latest events strictly before event `position` of `part` (an index into
  * part->item), oldest first, at most the feature's `last`, to out; returns how many. Events with the same time are not
@@ -53,10 +57,33 @@ void dataset_free(struct dataset *d);
 size_t dataset_history(const struct dataset *d, const struct interactions *part, uint32_t user, size_t position,
                        int32_t *out);
 
-/* Cuts a validation part from train by user: with times the latest `fraction` of all train events by time, else a
- * random `fraction` of each user's events (at least one event of a user stays). Both results are new; release them. */
+/* The same for parts that are not a dataset's: row [items] maps items to what is written, at most `last` of them. */
+size_t interactions_history(const struct interactions *part, uint32_t user, size_t position, uint32_t last,
+                            const int32_t *row, int32_t *out);
+
+/* Cuts a validation part from train: with times the latest `fraction` of all train events by time, else a random
+ * `fraction` of each user's events (at least one event of a user stays). `held` are sets like test: pairs that are also
+ * in `rest`, and repetitions, are left out of it. Both results are new; release them. */
 int dataset_cut(const struct dataset *d, double fraction, uint64_t seed, struct interactions *rest,
                 struct interactions *held, struct err *e);
-void interactions_release(struct interactions *part);
+void interactions_release(struct interactions *part); /* zeroed storage is fine */
+
+/* A file of user-item pairs, for `recall-train eval`. */
+struct events_file {
+    const char *path;
+    const struct events_config *columns; /* names of the columns, and label_min; its path is not used */
+    struct csv_options format;
+};
+
+enum pairs_role {
+    PAIRS_RELEVANT, /* what should be found: as sets; its users are added to the map */
+    PAIRS_SEEN      /* what is excluded, or history: everything in time order; users not in the map are skipped */
+};
+
+/* Reads pairs over a catalogue (a bundle's sorted item ids). pairs->start has idmap_count(users) + 1 elements at return:
+ * read the relevant ones first, then what was seen, and both have the same users. Items outside the catalogue are left
+ * out; `unreachable` (may be NULL) gets a new array [users] that counts the distinct ones of each user (mem_free). */
+int dataset_eval_file(const struct events_file *file, enum pairs_role role, const struct strtab *item_ids,
+                      struct idmap *users, struct interactions *pairs, uint32_t **unreachable, struct err *e);
 
 #endif

@@ -1,0 +1,585 @@
+/*
+ * The order of the steps is what keeps the test part out of everything learned:
+ *
+ *   events      read once; users and items get numbers in order of appearance
+ *   users       numbered for good (they are all known now); events grouped by user, in time order
+ *   split       train and test; from here on only train counts are looked at
+ *   learn       users and items tables, first pass: vocabularies and statistics from rows with train events; the items
+ *               table adds to the catalogue
+ *   items       numbered for good; test pairs become sets without what is in train
+ *   schema      learned parts joined with what the configuration declares
+ *   encode      users and items tables, second pass, through features_add
+ *
+ * Two passes over the tables, since a vocabulary must be complete before the first value can be encoded; the alternative,
+ * keeping the raw values, would need memory in proportion to the text. Rows come in the file's order and are encoded in
+ * it, then copied into the order of the ids, so for a moment one side's encoded rows exist twice.
+ */
+#include "train/dataset.h"
+
+#include <string.h>
+
+#include "core/buf.h"
+#include "core/log.h"
+#include "core/mem.h"
+#include "train/dataset_events.h"
+#include "train/dataset_ids.h"
+#include "train/dataset_schema.h"
+#include "train/dataset_table.h"
+
+struct owned {
+    struct buf ids[2];
+    struct buf vocab[2][SCHEMA_MAX_FEATURES];
+};
+
+/* What is known of one side while loading; arrays by number of appearance unless said otherwise. */
+struct side_state {
+    enum side side;
+    const struct table_config *table;
+    const struct tower_config *tower;
+    struct csv_options format;
+    struct idmap *ids;
+    uint32_t *count; /* [n] train events; those of users by final number */
+    uint32_t *rank;  /* [n] final number */
+    uint32_t *line;  /* [line_capacity] of the table's row, 0: none; lines beyond 2^32 - 1 are given as that */
+    size_t line_capacity;
+    uint64_t bad_rows;
+    struct learner *learner;
+};
+
+struct loader {
+    const struct train_config *config;
+    struct dataset *d;
+    struct side_state sides[2];
+    struct event_log log, test_log;
+    bool *catalogue; /* items: in the items file or in train */
+};
+
+static struct csv_options format_of(const struct train_config *config, char **columns)
+{
+    return (struct csv_options){.delimiter = config->data.delimiter,
+                                .columns = config->data.header ? NULL : (const char *const *)columns,
+                                .max_bad_rows = config->data.max_bad_rows};
+}
+
+/* --- events ----------------------------------------------------------------------------------------------------------*/
+
+static int read_events(struct loader *l, struct event_log *log, const char *path, struct err *e)
+{
+    struct events_file file = {path, &l->config->data.events, format_of(l->config, l->config->data.columns_events)};
+    if (event_log_read(log, &file, l->sides[SIDE_USER].ids, l->sides[SIDE_ITEM].ids, false, e) < 0) {
+        return -1;
+    }
+    l->d->bad_rows += log->bad_rows;
+    l->d->dropped_by_label += log->dropped_by_label;
+    if (log->n == 0) {
+        return err_set(e, "%s: no usable row (%llu below the label's minimum, %llu bad ones)", path,
+                       (unsigned long long)log->dropped_by_label, (unsigned long long)log->bad_rows);
+    }
+    return 0;
+}
+
+static int number_users(struct loader *l, struct err *e)
+{
+    struct side_state *users = &l->sides[SIDE_USER];
+    struct owned *owned = l->d->owned;
+    users->rank = mem_array(idmap_count(users->ids), sizeof *users->rank);
+    if (users->rank == NULL) {
+        return err_nomem(e);
+    }
+    if (ids_number(users->ids, NULL, users->rank, &owned->ids[SIDE_USER], &l->d->user_ids, e) < 0) {
+        return -1;
+    }
+    l->d->n_users = l->d->user_ids.count;
+    return 0;
+}
+
+/* Cuts the test part off `all`, or says why it would be empty. */
+static int cut_test(struct loader *l, const struct interactions *all, struct err *e)
+{
+    const struct split_config *split = &l->config->data.split;
+    const char *path = l->config->data.events.path;
+    int result = -1;
+    bool *held_out = mem_array(all->n, sizeof *held_out);
+    if (held_out == NULL) {
+        return err_nomem(e);
+    }
+    if (split->method == SPLIT_LEAVE_LAST) {
+        if (all->time == NULL) {
+            log_warn("%s: no time column is configured: split leave_last takes each user's last events in file order",
+                     path);
+        }
+        mark_last(all, l->d->n_users, split->n, held_out);
+    } else if (all->time == NULL) {
+        err_set(e, "data.split: method time needs a time column: set data.events.time");
+        goto done;
+    } else if (!mark_latest(all, split->fraction, held_out)) {
+        err_set(e, "%s: all events have the same time, so split method time leaves no test rows; use leave_last", path);
+        goto done;
+    }
+    result = interactions_partition(all, held_out, l->d->n_users, &l->d->train, &l->d->test, e);
+    if (result == 0 && l->d->test.n == 0) {
+        result = err_set(e,
+                         "%s: no test rows: no user has more than %u events; use a smaller data.split.n, or method "
+                         "none",
+                         path, split->n);
+    }
+done:
+    mem_free(held_out);
+    return result;
+}
+
+static int split_events(struct loader *l, struct err *e)
+{
+    struct dataset *d = l->d;
+    const uint32_t *rank = l->sides[SIDE_USER].rank;
+    enum split_method method = l->config->data.split.method;
+    if (method == SPLIT_NONE || method == SPLIT_FILE) {
+        if (interactions_group(&d->train, &l->log, rank, d->n_users, e) < 0) {
+            return -1;
+        }
+        l->test_log.timed = d->train.time != NULL;
+        return interactions_group(&d->test, &l->test_log, rank, d->n_users, e); /* empty for method none */
+    }
+    struct interactions all;
+    if (interactions_group(&all, &l->log, rank, d->n_users, e) < 0) {
+        return -1;
+    }
+    int result = cut_test(l, &all, e);
+    interactions_release(&all);
+    return result;
+}
+
+static int count_train(struct loader *l, struct err *e)
+{
+    struct dataset *d = l->d;
+    struct side_state *users = &l->sides[SIDE_USER], *items = &l->sides[SIDE_ITEM];
+    users->count = mem_array(d->n_users, sizeof *users->count);
+    items->count = mem_array(idmap_count(items->ids), sizeof *items->count);
+    if (users->count == NULL || items->count == NULL) {
+        return err_nomem(e);
+    }
+    for (size_t u = 0; u < d->n_users; u++) {
+        users->count[u] = (uint32_t)(d->train.start[u + 1] - d->train.start[u]);
+    }
+    for (size_t i = 0; i < d->train.n; i++) {
+        items->count[d->train.item[i]]++;
+    }
+    return 0;
+}
+
+/* --- first pass over the tables --------------------------------------------------------------------------------------*/
+
+static bool needs_table(const struct tower_config *tower, const char **feature)
+{
+    for (size_t i = 0; i < tower->n_features; i++) {
+        if (tower->features[i].type != FEATURE_ID && tower->features[i].type != FEATURE_SEQUENCE) {
+            *feature = tower->features[i].name;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Room for number `n`, zeroed. */
+static int grow_lines(struct side_state *s, size_t n, struct err *e)
+{
+    if (n < s->line_capacity) {
+        return 0;
+    }
+    size_t capacity = (n + 1024) * 2;
+    uint32_t *line = mem_resize(s->line, s->line_capacity, capacity, sizeof *line);
+    if (line == NULL) {
+        return err_nomem(e);
+    }
+    memset(line + s->line_capacity, 0, (capacity - s->line_capacity) * sizeof *line);
+    s->line = line;
+    s->line_capacity = capacity;
+    return 0;
+}
+
+static int reject_duplicate(struct side_state *s, struct table *t, uint32_t number, struct err *e)
+{
+    struct buf reason = BUF_INIT;
+    buf_printf(&reason, "\"%.*s\" has a row already, in line %u", (int)t->id.length, t->id.text, s->line[number]);
+    int result = buf_failed(&reason) ? err_nomem(e) : csv_reject(t->csv, t->id_column, reason.data, e);
+    buf_release(&reason);
+    return result;
+}
+
+/* Learns from one row, if it is the first of an id that matters. `n_counted` numbers have a train count. */
+static int learn_row(struct side_state *s, struct table *t, size_t n_counted, struct err *e)
+{
+    bool adds = s->side == SIDE_ITEM;
+    uint32_t number = adds ? idmap_add(s->ids, t->id.text, t->id.length) : idmap_find(s->ids, t->id.text, t->id.length);
+    if (number == IDMAP_NONE) {
+        return adds ? err_nomem(e) : 0; /* a user without events */
+    }
+    if (grow_lines(s, number, e) < 0) {
+        return -1;
+    }
+    if (s->line[number] != 0) {
+        return reject_duplicate(s, t, number, e);
+    }
+    uint64_t line = csv_line(t->csv);
+    s->line[number] = line < UINT32_MAX ? (uint32_t)line : UINT32_MAX;
+    uint32_t count = s->side == SIDE_USER ? s->count[s->rank[number]] : number < n_counted ? s->count[number] : 0;
+    return count > 0 ? learner_add(s->learner, t->values, e) : 0;
+}
+
+static int learn_side(struct side_state *s, struct err *e)
+{
+    s->learner = learner_new(s->tower, e);
+    if (s->learner == NULL) {
+        return -1;
+    }
+    const char *feature;
+    if (s->table->path == NULL) {
+        return needs_table(s->tower, &feature)
+                   ? err_set(e, "%s feature %s: there is no table with such a column; set data.%ss: {path, id}",
+                             side_words[s->side], feature, side_words[s->side])
+                   : 0;
+    }
+    struct table t;
+    size_t n_counted = idmap_count(s->ids);
+    if (table_open(&t, s->table, &s->format, s->tower, e) < 0) {
+        return -1;
+    }
+    int row;
+    while ((row = table_next(&t, e)) > 0) {
+        if (learn_row(s, &t, n_counted, e) < 0) {
+            row = -1;
+            break;
+        }
+    }
+    s->bad_rows = csv_bad_rows(t.csv);
+    table_close(&t);
+    return row;
+}
+
+static bool has_row(const struct side_state *s, uint32_t number)
+{
+    return number < s->line_capacity && s->line[number] != 0;
+}
+
+/* --- items, parts, schema --------------------------------------------------------------------------------------------*/
+
+static int number_items(struct loader *l, size_t n_counted, struct err *e)
+{
+    struct dataset *d = l->d;
+    struct side_state *items = &l->sides[SIDE_ITEM];
+    struct owned *owned = d->owned;
+    size_t n = idmap_count(items->ids);
+    items->rank = mem_array(n, sizeof *items->rank);
+    l->catalogue = mem_array(n, sizeof *l->catalogue);
+    if (items->rank == NULL || l->catalogue == NULL) {
+        return err_nomem(e);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        l->catalogue[i] = has_row(items, i) || (i < n_counted && items->count[i] > 0);
+    }
+    if (ids_number(items->ids, l->catalogue, items->rank, &owned->ids[SIDE_ITEM], &d->item_ids, e) < 0) {
+        return -1;
+    }
+    d->n_items = d->item_ids.count;
+    d->item_count = mem_array(d->n_items, sizeof *d->item_count);
+    if (d->item_count == NULL) {
+        return err_nomem(e);
+    }
+    for (uint32_t i = 0; i < n_counted; i++) {
+        if (l->catalogue[i]) {
+            d->item_count[items->rank[i]] = items->count[i];
+        }
+    }
+    return 0;
+}
+
+static int finish_parts(struct loader *l, struct err *e)
+{
+    struct dataset *d = l->d;
+    const struct side_state *items = &l->sides[SIDE_ITEM];
+    for (size_t i = 0; i < d->train.n; i++) {
+        d->train.item[i] = items->rank[d->train.item[i]];
+    }
+    for (size_t i = 0; i < d->test.n; i++) {
+        d->test.item[i] = items->rank[d->test.item[i]];
+    }
+    d->unreachable = mem_array(d->n_users, sizeof *d->unreachable);
+    if (d->unreachable == NULL) {
+        return err_nomem(e);
+    }
+    return interactions_make_sets(&d->test, &d->train, d->n_users, d->n_items, idmap_count(items->ids), d->unreachable,
+                                  e);
+}
+
+static int finish_schema(struct loader *l, struct err *e)
+{
+    struct dataset *d = l->d;
+    struct owned *owned = d->owned;
+    struct id_counts counts[2] = {{&d->user_ids, l->sides[SIDE_USER].count}, {&d->item_ids, d->item_count}};
+    d->schema.similarity = l->config->similarity;
+    for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
+        const struct side_state *s = &l->sides[side];
+        struct tower_spec *spec = &d->schema.towers[side];
+        spec->network = s->tower->network;
+        spec->activation = s->tower->activation;
+        spec->n_layers = (uint32_t)s->tower->n_layers;
+        memcpy(spec->layers, s->tower->layers, sizeof spec->layers);
+        if (learner_finish(s->learner, (enum side)side, &counts[side], &counts[SIDE_ITEM], spec, owned->vocab[side],
+                           e) < 0) {
+            return -1;
+        }
+    }
+    return schema_finish(&d->schema, e);
+}
+
+/* --- second pass over the tables -------------------------------------------------------------------------------------*/
+
+/* Encodes the table's rows in the file's order; row_of[final number] is each id's position. */
+static int encode_table(const struct side_state *s, struct feature_rows *rows, uint32_t *row_of, struct err *e)
+{
+    struct csv_options format = s->format;
+    format.max_bad_rows = UINT64_MAX; /* the first pass has counted them */
+    format.quiet = true;
+    struct table t;
+    if (table_open(&t, s->table, &format, s->tower, e) < 0) {
+        return -1;
+    }
+    int row;
+    while ((row = table_next(&t, e)) > 0) {
+        uint32_t number = idmap_find(s->ids, t.id.text, t.id.length);
+        if (number == IDMAP_NONE || !has_row(s, number) || row_of[s->rank[number]] != IDMAP_NONE) {
+            continue;
+        }
+        struct feature_error fe;
+        if (features_add(rows, t.values, &fe) < 0) {
+            row = err_set(e, "%s:%llu: %s: %s", s->table->path, (unsigned long long)csv_line(t.csv),
+                          fe.feature >= 0 ? s->tower->features[fe.feature].name : "row", fe.message);
+            break;
+        }
+        row_of[s->rank[number]] = (uint32_t)(rows->n - 1);
+    }
+    table_close(&t);
+    return row;
+}
+
+/* Brings the rows into the order of the ids; those without a row have nothing but their id. */
+static int order_rows(const struct side_state *s, const struct strtab *ids, const struct feature_rows *from,
+                      const uint32_t *row_of, struct feature_rows *rows, struct err *e)
+{
+    struct value values[SCHEMA_MAX_FEATURES];
+    for (size_t i = 0; i < ids->count; i++) {
+        int result;
+        if (row_of[i] != IDMAP_NONE) {
+            result = feature_rows_copy(rows, from, row_of[i]);
+        } else {
+            struct feature_error fe;
+            struct span id;
+            id.text = strtab_get(ids, i, &id.length);
+            values_of_id(s->tower, id, values);
+            result = features_add(rows, values, &fe);
+        }
+        if (result < 0) {
+            return err_nomem(e);
+        }
+    }
+    return 0;
+}
+
+static int encode_side(struct loader *l, enum side side, struct err *e)
+{
+    struct dataset *d = l->d;
+    const struct side_state *s = &l->sides[side];
+    const struct strtab *ids = side == SIDE_USER ? &d->user_ids : &d->item_ids;
+    const char *feature;
+    int result = -1;
+    struct feature_rows in_file_order = {0};
+    uint32_t *row_of = mem_array(ids->count, sizeof *row_of);
+    if (row_of == NULL || feature_rows_init(&d->rows[side], &d->schema.towers[side]) < 0 ||
+        feature_rows_init(&in_file_order, &d->schema.towers[side]) < 0) {
+        err_nomem(e);
+        goto done;
+    }
+    memset(row_of, 0xff, ids->count * sizeof *row_of);
+    if (s->table->path != NULL && needs_table(s->tower, &feature) && encode_table(s, &in_file_order, row_of, e) < 0) {
+        goto done;
+    }
+    result = order_rows(s, ids, &in_file_order, row_of, &d->rows[side], e);
+done:
+    if (in_file_order.spec != NULL) {
+        feature_rows_release(&in_file_order);
+    }
+    mem_free(row_of);
+    return result;
+}
+
+static int prepare_history(struct dataset *d, struct err *e)
+{
+    const struct tower_spec *spec = &d->schema.towers[SIDE_USER];
+    d->history = -1;
+    for (uint32_t i = 0; i < spec->n_features; i++) {
+        if (spec->features[i].type == FEATURE_SEQUENCE) {
+            d->history = (int)i;
+        }
+    }
+    if (d->history < 0) {
+        return 0;
+    }
+    d->history_row = mem_array(d->n_items, sizeof *d->history_row);
+    if (d->history_row == NULL) {
+        return err_nomem(e);
+    }
+    for (size_t i = 0; i < d->n_items; i++) {
+        size_t length;
+        const char *id = strtab_get(&d->item_ids, i, &length);
+        d->history_row[i] = feature_lookup(&spec->features[d->history], id, length);
+    }
+    return 0;
+}
+
+/* --- the summary -----------------------------------------------------------------------------------------------------*/
+
+/* Ids of events that their table does not have: how many, one of them, and what to do. */
+static void warn_without_row(const struct loader *l, enum side side, size_t n_in_events)
+{
+    const struct side_state *s = &l->sides[side];
+    const char *word = side_words[side];
+    size_t n = 0;
+    uint32_t example = 0;
+    for (uint32_t i = 0; s->table->path != NULL && i < n_in_events; i++) {
+        if (!has_row(s, i)) {
+            example = n == 0 ? i : example;
+            n++;
+        }
+    }
+    if (n > 0) {
+        struct span id = idmap_get(s->ids, example);
+        log_warn("%s: %zu of %zu %ss in the events have no row here, like \"%.*s\": their features are missing; add "
+                 "rows, or check that both files write ids the same way",
+                 s->table->path, n, n_in_events, word, (int)id.length, id.text);
+    }
+}
+
+static void summarize(const struct loader *l, size_t n_test_rows)
+{
+    const struct dataset *d = l->d;
+    unsigned long long outside = 0;
+    for (size_t u = 0; u < d->n_users; u++) {
+        outside += d->unreachable[u];
+    }
+    log_info("data: %zu users, %zu items, %zu train events, %zu test pairs; %llu rows dropped by label, %llu bad rows",
+             d->n_users, d->n_items, d->train.n, d->test.n, (unsigned long long)d->dropped_by_label,
+             (unsigned long long)d->bad_rows);
+    if (outside > 0) {
+        log_warn("%llu test pairs name items that are neither in train nor in the items file: they count as missed",
+                 outside);
+    }
+    size_t left_out = n_test_rows - d->test.n - (size_t)outside;
+    if (left_out > 0) {
+        log_info("%zu test rows repeat a pair of train or of test: left out%s", left_out,
+                 d->test.n == 0 ? "; nothing is left to evaluate" : "");
+    }
+}
+
+/* --- all of it -------------------------------------------------------------------------------------------------------*/
+
+static int load(struct loader *l, struct err *e)
+{
+    const struct train_config *config = l->config;
+    if (read_events(l, &l->log, config->data.events.path, e) < 0 ||
+        (config->data.split.method == SPLIT_FILE && read_events(l, &l->test_log, config->data.split.test, e) < 0)) {
+        return -1;
+    }
+    size_t n_in_events[2] = {idmap_count(l->sides[SIDE_USER].ids), idmap_count(l->sides[SIDE_ITEM].ids)};
+    if (number_users(l, e) < 0 || split_events(l, e) < 0 || count_train(l, e) < 0) {
+        return -1;
+    }
+    size_t n_test_rows = l->d->test.n;
+    for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
+        if (learn_side(&l->sides[side], e) < 0) {
+            return -1;
+        }
+        l->d->bad_rows += l->sides[side].bad_rows;
+        warn_without_row(l, (enum side)side, n_in_events[side]);
+    }
+    if (number_items(l, n_in_events[SIDE_ITEM], e) < 0 || finish_parts(l, e) < 0 || finish_schema(l, e) < 0 ||
+        encode_side(l, SIDE_USER, e) < 0 || encode_side(l, SIDE_ITEM, e) < 0 || prepare_history(l->d, e) < 0) {
+        return -1;
+    }
+    summarize(l, n_test_rows);
+    return 0;
+}
+
+static struct side_state side_init(const struct train_config *config, enum side side)
+{
+    bool user = side == SIDE_USER;
+    char **columns = user ? config->data.columns_users : config->data.columns_items;
+    return (struct side_state){.side = side,
+                               .table = user ? &config->data.users : &config->data.items,
+                               .tower = user ? &config->user_tower : &config->item_tower,
+                               .format = format_of(config, columns),
+                               .ids = idmap_new()};
+}
+
+static void loader_release(struct loader *l)
+{
+    for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
+        struct side_state *s = &l->sides[side];
+        idmap_free(s->ids);
+        mem_free(s->count);
+        mem_free(s->rank);
+        mem_free(s->line);
+        learner_free(s->learner);
+    }
+    event_log_release(&l->log);
+    event_log_release(&l->test_log);
+    mem_free(l->catalogue);
+}
+
+struct dataset *dataset_load(const struct train_config *config, struct err *e)
+{
+    struct dataset *d = mem_array(1, sizeof *d);
+    struct loader l = {.config = config, .d = d};
+    for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
+        l.sides[side] = side_init(config, (enum side)side);
+    }
+    if (d == NULL || (d->owned = mem_array(1, sizeof(struct owned))) == NULL || l.sides[SIDE_USER].ids == NULL ||
+        l.sides[SIDE_ITEM].ids == NULL) {
+        err_nomem(e);
+    } else if (config->user_tower.n_features > SCHEMA_MAX_FEATURES ||
+               config->item_tower.n_features > SCHEMA_MAX_FEATURES) {
+        err_set(e, "more than %d features in a tower", SCHEMA_MAX_FEATURES);
+    } else if (load(&l, e) == 0) {
+        loader_release(&l);
+        return d;
+    }
+    loader_release(&l);
+    dataset_free(d);
+    return NULL;
+}
+
+void dataset_free(struct dataset *d)
+{
+    if (d == NULL) {
+        return;
+    }
+    for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
+        if (d->rows[side].spec != NULL) {
+            feature_rows_release(&d->rows[side]);
+        }
+    }
+    schema_release(&d->schema);
+    interactions_release(&d->train);
+    interactions_release(&d->test);
+    mem_free(d->unreachable);
+    mem_free(d->item_count);
+    mem_free(d->history_row);
+    struct owned *owned = d->owned;
+    for (int side = SIDE_USER; owned != NULL && side <= SIDE_ITEM; side++) {
+        buf_release(&owned->ids[side]);
+        for (size_t i = 0; i < SCHEMA_MAX_FEATURES; i++) {
+            buf_release(&owned->vocab[side][i]);
+        }
+    }
+    mem_free(owned);
+    mem_free(d);
+}

@@ -1,0 +1,284 @@
+/*
+ * Events are read once into blocks of plain arrays (one growing array would copy everything log n times and need twice
+ * the room while it does), then scattered by user in one counting sort, which frees the blocks as it goes; each user's
+ * events are put in time order by a stable sort that first looks whether they are in order already, as most logs are.
+ */
+#include "train/dataset_events.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/mem.h"
+#include "train/dataset_ids.h"
+#include "train/dataset_time.h"
+
+enum { BLOCK_EVENTS = 1 << 18 };
+
+struct event_block {
+    int64_t *time; /* NULL without a time column */
+    uint32_t user[BLOCK_EVENTS];
+    uint32_t item[BLOCK_EVENTS];
+};
+
+/* --- reading ---------------------------------------------------------------------------------------------------------*/
+
+static int push_block(struct event_log *log)
+{
+    if (mem_grow((void **)&log->blocks, &log->capacity, log->n_blocks, sizeof *log->blocks) < 0) {
+        return -1;
+    }
+    struct event_block *block = mem_resize(NULL, 0, 1, sizeof *block);
+    if (block == NULL) {
+        return -1;
+    }
+    block->time = NULL;
+    log->blocks[log->n_blocks++] = block;
+    if (log->timed) {
+        block->time = mem_resize(NULL, 0, BLOCK_EVENTS, sizeof *block->time);
+    }
+    return log->timed && block->time == NULL ? -1 : 0;
+}
+
+static int push_event(struct event_log *log, uint32_t user, uint32_t item, int64_t time)
+{
+    size_t at = log->n % BLOCK_EVENTS;
+    if (at == 0 && push_block(log) < 0) {
+        return -1;
+    }
+    struct event_block *block = log->blocks[log->n_blocks - 1];
+    block->user[at] = user;
+    block->item[at] = item;
+    if (log->timed) {
+        block->time[at] = time;
+    }
+    log->n++;
+    return 0;
+}
+
+static void block_free(struct event_block *block)
+{
+    if (block != NULL) {
+        mem_free(block->time);
+        mem_free(block);
+    }
+}
+
+void event_log_release(struct event_log *log)
+{
+    for (size_t i = 0; i < log->n_blocks; i++) {
+        block_free(log->blocks[i]);
+    }
+    mem_free(log->blocks);
+    *log = (struct event_log){0};
+}
+
+struct event_columns {
+    int user, item, time, label; /* -1: not there */
+};
+
+static int find_columns(const struct csv *csv, const struct events_config *names, struct event_columns *c,
+                        struct err *e)
+{
+    *c = (struct event_columns){-1, -1, -1, -1};
+    if ((c->user = csv_column(csv, names->user, e)) < 0 || (c->item = csv_column(csv, names->item, e)) < 0) {
+        return -1;
+    }
+    if (names->time != NULL && (c->time = csv_column(csv, names->time, e)) < 0) {
+        return -1;
+    }
+    return names->label != NULL && (c->label = csv_column(csv, names->label, e)) < 0 ? -1 : 0;
+}
+
+/* Checks the row's fields: -1 when all are good, else the column at fault and why in `reason`. */
+static int check_row(const struct span *f, const struct event_columns *c, int64_t *time, double *label,
+                     const char **reason)
+{
+    if ((*reason = id_check(f[c->user].text, f[c->user].length)) != NULL) {
+        return c->user;
+    }
+    if ((*reason = id_check(f[c->item].text, f[c->item].length)) != NULL) {
+        return c->item;
+    }
+    if (c->time >= 0 && (*reason = time_parse(f[c->time].text, f[c->time].length, time)) != NULL) {
+        return c->time;
+    }
+    if (c->label >= 0 && number_parse(f[c->label].text, f[c->label].length, label) < 0) {
+        *reason = "the label is not a finite number";
+        return c->label;
+    }
+    return -1;
+}
+
+static int take_row(struct event_log *log, const struct events_file *file, const struct span *f, struct csv *csv,
+                    const struct event_columns *c, struct idmap *users, struct idmap *items, bool known_users,
+                    struct err *e)
+{
+    int64_t time = 0;
+    double label = 0;
+    const char *reason;
+    int column = check_row(f, c, &time, &label, &reason);
+    if (column >= 0) {
+        return csv_reject(csv, column, reason, e);
+    }
+    if (c->label >= 0 && label < file->columns->label_min) {
+        log->dropped_by_label++;
+        return 0;
+    }
+    const struct span *u = &f[c->user], *i = &f[c->item];
+    uint32_t user = known_users ? idmap_find(users, u->text, u->length) : idmap_add(users, u->text, u->length);
+    if (user == IDMAP_NONE && known_users) {
+        return 0;
+    }
+    uint32_t item = idmap_add(items, i->text, i->length);
+    bool failed = user == IDMAP_NONE || item == IDMAP_NONE || push_event(log, user, item, time) < 0;
+    return failed ? err_nomem(e) : 0;
+}
+
+int event_log_read(struct event_log *log, const struct events_file *file, struct idmap *users, struct idmap *items,
+                   bool known_users, struct err *e)
+{
+    *log = (struct event_log){.timed = file->columns->time != NULL};
+    struct event_columns columns;
+    const struct span *fields;
+    int row = -1;
+    struct csv *csv = csv_open(file->path, &file->format, e);
+    if (csv == NULL || find_columns(csv, file->columns, &columns, e) < 0) {
+        goto done;
+    }
+    while ((row = csv_next(csv, &fields, e)) > 0) {
+        if (take_row(log, file, fields, csv, &columns, users, items, known_users, e) < 0) {
+            row = -1;
+            goto done;
+        }
+    }
+    log->bad_rows = csv_bad_rows(csv);
+done:
+    csv_close(csv);
+    if (row < 0) {
+        event_log_release(log);
+    }
+    return row;
+}
+
+/* --- grouping --------------------------------------------------------------------------------------------------------*/
+
+void interactions_release(struct interactions *part)
+{
+    mem_free(part->item);
+    mem_free(part->time);
+    mem_free(part->start);
+    *part = (struct interactions){0};
+}
+
+int interactions_init(struct interactions *part, size_t n, bool timed, size_t n_users, struct err *e)
+{
+    *part = (struct interactions){.n = n};
+    part->item = mem_resize(NULL, 0, n, sizeof *part->item);
+    part->time = timed ? mem_resize(NULL, 0, n, sizeof *part->time) : NULL;
+    part->start = mem_array(n_users + 1, sizeof *part->start);
+    if (part->item == NULL || part->start == NULL || (timed && part->time == NULL)) {
+        interactions_release(part);
+        return err_nomem(e);
+    }
+    return 0;
+}
+
+struct timed_item {
+    int64_t time;
+    uint32_t order; /* within the user: keeps the sort stable */
+    uint32_t item;
+};
+
+static int compare_times(const void *a, const void *b)
+{
+    const struct timed_item *x = a, *y = b;
+    if (x->time != y->time) {
+        return x->time < y->time ? -1 : 1;
+    }
+    return x->order < y->order ? -1 : 1;
+}
+
+static bool in_order(const int64_t *time, size_t n)
+{
+    for (size_t i = 1; i < n; i++) {
+        if (time[i] < time[i - 1]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Puts each user's events in time order. */
+static int sort_by_time(struct interactions *part, size_t n_users, struct err *e)
+{
+    struct timed_item *room = NULL;
+    size_t room_size = 0;
+    for (size_t u = 0; u < n_users; u++) {
+        uint32_t *item = part->item + part->start[u];
+        int64_t *time = part->time + part->start[u];
+        size_t n = part->start[u + 1] - part->start[u];
+        if (in_order(time, n)) {
+            continue;
+        }
+        if (n > room_size) {
+            mem_free(room);
+            room_size = n * 2;
+            room = mem_resize(NULL, 0, room_size, sizeof *room);
+            if (room == NULL) {
+                return err_nomem(e);
+            }
+        }
+        for (size_t i = 0; i < n; i++) {
+            room[i] = (struct timed_item){time[i], (uint32_t)i, item[i]};
+        }
+        qsort(room, n, sizeof *room, compare_times);
+        for (size_t i = 0; i < n; i++) {
+            time[i] = room[i].time;
+            item[i] = room[i].item;
+        }
+    }
+    mem_free(room);
+    return 0;
+}
+
+static size_t block_length(const struct event_log *log, size_t block)
+{
+    return block + 1 < log->n_blocks ? BLOCK_EVENTS : log->n - block * BLOCK_EVENTS;
+}
+
+/* Counts into start[u + 1], sums up, then start[u] is the place of u's next event while they are written; behind that
+ * every start has moved on to the next user's, and moves back. */
+int interactions_group(struct interactions *out, struct event_log *log, const uint32_t *user_rank, size_t n_users,
+                       struct err *e)
+{
+    if (interactions_init(out, log->n, log->timed, n_users, e) < 0) {
+        return -1;
+    }
+    for (size_t b = 0; b < log->n_blocks; b++) {
+        for (size_t i = 0; i < block_length(log, b); i++) {
+            out->start[user_rank[log->blocks[b]->user[i]] + 1]++;
+        }
+    }
+    for (size_t u = 0; u < n_users; u++) {
+        out->start[u + 1] += out->start[u];
+    }
+    for (size_t b = 0; b < log->n_blocks; b++) {
+        struct event_block *block = log->blocks[b];
+        for (size_t i = 0; i < block_length(log, b); i++) {
+            size_t at = out->start[user_rank[block->user[i]]]++;
+            out->item[at] = block->item[i];
+            if (log->timed) {
+                out->time[at] = block->time[i];
+            }
+        }
+        block_free(block);
+        log->blocks[b] = NULL;
+    }
+    memmove(out->start + 1, out->start, n_users * sizeof *out->start);
+    out->start[0] = 0;
+    if (log->timed && sort_by_time(out, n_users, e) < 0) {
+        interactions_release(out);
+        return -1;
+    }
+    return 0;
+}

@@ -1,0 +1,157 @@
+/*
+ * Sorting ten million ids: comparing strings through two pointers misses the cache each time, so the sort's elements
+ * carry the first eight bytes as a big-endian number and touch the strings only when those are equal (shorter strings
+ * are padded with zeros; ids have no NUL, so a real byte always beats the padding).
+ */
+#include "train/dataset_ids.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/mem.h"
+
+static const char not_utf8[] = "not valid UTF-8";
+static const char control[] = "has a control character";
+
+/* Length of the sequence with a first byte >= 0x80, 0 when it is broken, overlong, a surrogate or beyond U+10FFFF. */
+static size_t sequence_length(const unsigned char *p, size_t n)
+{
+    size_t length = p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
+    if (p[0] < 0xc2 || p[0] > 0xf4 || length > n) {
+        return 0;
+    }
+    unsigned char low = p[0] == 0xe0 ? 0xa0 : p[0] == 0xf0 ? 0x90 : 0x80;
+    unsigned char high = p[0] == 0xed ? 0x9f : p[0] == 0xf4 ? 0x8f : 0xbf;
+    if (p[1] < low || p[1] > high) {
+        return 0;
+    }
+    for (size_t i = 2; i < length; i++) {
+        if ((p[i] & 0xc0) != 0x80) {
+            return 0;
+        }
+    }
+    return length;
+}
+
+const char *text_check(const char *text, size_t length)
+{
+    const unsigned char *p = (const unsigned char *)text;
+    for (size_t i = 0; i < length;) {
+        if (p[i] < 0x20 || p[i] == 0x7f) {
+            return control;
+        }
+        size_t n = p[i] < 0x80 ? 1 : sequence_length(p + i, length - i);
+        if (n == 0) {
+            return not_utf8;
+        }
+        i += n;
+    }
+    return NULL;
+}
+
+const char *id_check(const char *text, size_t length)
+{
+    if (length == 0) {
+        return "empty id";
+    }
+    return length > ID_BYTES_MAX ? "longer than 256 bytes" : text_check(text, length);
+}
+
+struct sort_key {
+    uint64_t prefix;
+    uint32_t number;
+};
+
+static uint64_t prefix_of(struct span s)
+{
+    unsigned char bytes[8] = {0};
+    memcpy(bytes, s.text, s.length < sizeof bytes ? s.length : sizeof bytes);
+    uint64_t prefix = 0;
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        prefix = prefix << 8 | bytes[i];
+    }
+    return prefix;
+}
+
+static int compare_keys(const void *a, const void *b, void *ids)
+{
+    const struct sort_key *x = a, *y = b;
+    if (x->prefix != y->prefix) {
+        return x->prefix < y->prefix ? -1 : 1;
+    }
+    struct span s = idmap_get(ids, x->number), t = idmap_get(ids, y->number);
+    return span_compare(&s, &t);
+}
+
+/* Makes a view of the table that was written to `block`. */
+static int view_block(const struct buf *block, struct strtab *table, struct err *e)
+{
+    return buf_failed(block) ? err_nomem(e) : strtab_view(table, block->data, block->len, true, e);
+}
+
+int ids_number(const struct idmap *ids, const bool *member, uint32_t *rank, struct buf *block, struct strtab *table,
+               struct err *e)
+{
+    int result = -1;
+    size_t n = idmap_count(ids), members = 0;
+    struct sort_key *keys = mem_array(n, sizeof *keys);
+    struct span *sorted = NULL;
+    if (keys == NULL) {
+        err_nomem(e);
+        goto done;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        if (member == NULL || member[i]) {
+            keys[members++] = (struct sort_key){prefix_of(idmap_get(ids, i)), i};
+        }
+    }
+    qsort_r(keys, members, sizeof *keys, compare_keys, (void *)(uintptr_t)ids);
+    sorted = mem_array(members, sizeof *sorted);
+    if (sorted == NULL) {
+        err_nomem(e);
+        goto done;
+    }
+    for (size_t i = 0; i < members; i++) {
+        sorted[i] = idmap_get(ids, keys[i].number);
+        rank[keys[i].number] = (uint32_t)i;
+    }
+    uint32_t next = (uint32_t)members;
+    for (size_t i = 0; i < n && member != NULL; i++) {
+        if (!member[i]) {
+            rank[i] = next++;
+        }
+    }
+    strtab_write(block, sorted, members);
+    result = view_block(block, table, e);
+done:
+    mem_free(sorted);
+    mem_free(keys);
+    return result;
+}
+
+int ids_frequent(const struct strtab *all, const uint32_t *counts, uint32_t min_count, struct buf *block,
+                 struct strtab *vocab, struct err *e)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < all->count; i++) {
+        n += counts[i] >= min_count;
+    }
+    if (n == all->count) {
+        *vocab = *all;
+        return 0;
+    }
+    struct span *kept = mem_array(n, sizeof *kept);
+    if (kept == NULL) {
+        return err_nomem(e);
+    }
+    n = 0;
+    for (size_t i = 0; i < all->count; i++) {
+        if (counts[i] >= min_count) {
+            kept[n].text = strtab_get(all, i, &kept[n].length);
+            n++;
+        }
+    }
+    strtab_write(block, kept, n);
+    mem_free(kept);
+    return view_block(block, vocab, e);
+}

@@ -1,0 +1,206 @@
+/*
+ * What is held out is a mark for each event, whatever the method, so that one partition serves the split by last events,
+ * by time and at random. The moment of a split by time is found by radix selection: four passes over the times, no copy
+ * and no sort of all of them. Events of one moment never fall on both sides: a model that has seen half of a moment
+ * would be asked about the other half.
+ */
+#include "train/dataset_events.h"
+
+#include "core/mem.h"
+#include "core/rng.h"
+
+int interactions_partition(const struct interactions *part, const bool *held_out, size_t n_users,
+                           struct interactions *rest, struct interactions *held, struct err *e)
+{
+    size_t n_held = 0;
+    for (size_t i = 0; i < part->n; i++) {
+        n_held += held_out[i];
+    }
+    bool timed = part->time != NULL;
+    *held = (struct interactions){0};
+    if (interactions_init(rest, part->n - n_held, timed, n_users, e) < 0) {
+        return -1;
+    }
+    if (interactions_init(held, n_held, timed, n_users, e) < 0) {
+        interactions_release(rest);
+        return -1;
+    }
+    size_t filled[2] = {0, 0};
+    struct interactions *to[2] = {rest, held};
+    for (size_t u = 0; u < n_users; u++) {
+        for (size_t i = part->start[u]; i < part->start[u + 1]; i++) {
+            struct interactions *p = to[held_out[i]];
+            size_t at = filled[held_out[i]]++;
+            p->item[at] = part->item[i];
+            if (timed) {
+                p->time[at] = part->time[i];
+            }
+        }
+        rest->start[u + 1] = filled[0];
+        held->start[u + 1] = filled[1];
+    }
+    return 0;
+}
+
+void mark_last(const struct interactions *part, size_t n_users, uint32_t n, bool *held_out)
+{
+    for (size_t u = 0; u < n_users; u++) {
+        size_t end = part->start[u + 1], first = end - part->start[u] > n ? end - n : end;
+        for (size_t i = part->start[u]; i < end; i++) {
+            held_out[i] = i >= first;
+        }
+    }
+}
+
+/* Order-preserving map of signed to unsigned. */
+static uint64_t time_bits(int64_t time)
+{
+    return (uint64_t)time ^ (UINT64_C(1) << 63);
+}
+
+/* The k-th smallest time (k from 0). */
+static int64_t time_select(const int64_t *time, size_t n, size_t k)
+{
+    static const uint64_t low_mask = 0xffff;
+    uint64_t prefix = 0, prefix_mask = 0;
+    for (int shift = 48; shift >= 0; shift -= 16) {
+        size_t counts[1 << 16] = {0};
+        for (size_t i = 0; i < n; i++) {
+            uint64_t bits = time_bits(time[i]);
+            counts[(bits >> shift) & low_mask] += (bits & prefix_mask) == prefix;
+        }
+        uint64_t digit = 0;
+        while (k >= counts[digit]) {
+            k -= counts[digit++];
+        }
+        prefix |= digit << shift;
+        prefix_mask |= low_mask << shift;
+    }
+    return (int64_t)(prefix ^ (UINT64_C(1) << 63));
+}
+
+bool mark_latest(const struct interactions *part, double fraction, bool *held_out)
+{
+    size_t n = part->n, wanted = (size_t)(fraction * (double)n + 0.5);
+    if (n < 2) {
+        return false;
+    }
+    wanted = wanted < 1 ? 1 : wanted > n - 1 ? n - 1 : wanted;
+    int64_t moment = time_select(part->time, n, n - wanted);
+    size_t after = 0, from = 0;
+    for (size_t i = 0; i < n; i++) {
+        after += part->time[i] > moment;
+        from += part->time[i] >= moment;
+    }
+    /* the moment's own events go to the side that comes nearer to what is wanted, unless that empties the other */
+    bool with = after == 0 || (from < n && from - wanted <= wanted - after);
+    if (with && from == n) {
+        return false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        held_out[i] = part->time[i] > moment || (with && part->time[i] == moment);
+    }
+    return true;
+}
+
+/* Marks a random `fraction` of each user's events, rounded at random, never all (Knuth's selection sampling). */
+static void mark_random(const struct interactions *part, size_t n_users, double fraction, uint64_t seed, bool *held_out)
+{
+    enum { STREAM_CUT = 0x637574 };
+    struct rng rng;
+    rng_seed(&rng, seed, STREAM_CUT);
+    for (size_t u = 0; u < n_users; u++) {
+        size_t left = part->start[u + 1] - part->start[u];
+        size_t wanted = (size_t)(fraction * (double)left + (double)rng_uniform(&rng));
+        wanted = left > 0 && wanted > left - 1 ? left - 1 : wanted;
+        for (size_t i = part->start[u]; i < part->start[u + 1]; i++, left--) {
+            held_out[i] = rng_below(&rng, (uint32_t)left) < wanted;
+            wanted -= held_out[i];
+        }
+    }
+}
+
+int interactions_make_sets(struct interactions *held, const struct interactions *rest, size_t n_users, size_t n_items,
+                           size_t n_numbers, uint32_t *unreachable, struct err *e)
+{
+    uint32_t *seen_by = mem_array(n_numbers, sizeof *seen_by); /* the last user that has the item, plus one */
+    if (seen_by == NULL) {
+        return err_nomem(e);
+    }
+    size_t kept = 0, first = 0;
+    for (size_t u = 0; u < n_users; u++) {
+        uint32_t stamp = (uint32_t)u + 1;
+        for (size_t i = rest != NULL ? rest->start[u] : 0; rest != NULL && i < rest->start[u + 1]; i++) {
+            seen_by[rest->item[i]] = stamp;
+        }
+        for (size_t i = first; i < held->start[u + 1]; i++) {
+            uint32_t item = held->item[i];
+            if (seen_by[item] == stamp) {
+                continue;
+            }
+            seen_by[item] = stamp;
+            if (item >= n_items) {
+                unreachable[u]++;
+                continue;
+            }
+            held->item[kept] = item;
+            if (held->time != NULL) {
+                held->time[kept] = held->time[i];
+            }
+            kept++;
+        }
+        first = held->start[u + 1];
+        held->start[u + 1] = kept;
+    }
+    held->n = kept;
+    mem_free(seen_by);
+    return 0;
+}
+
+int dataset_cut(const struct dataset *d, double fraction, uint64_t seed, struct interactions *rest,
+                struct interactions *held, struct err *e)
+{
+    int result = -1;
+    *rest = *held = (struct interactions){0};
+    bool *held_out = mem_array(d->train.n, sizeof *held_out);
+    if (held_out == NULL) {
+        return err_nomem(e);
+    }
+    if (d->train.time == NULL || !mark_latest(&d->train, fraction, held_out)) {
+        mark_random(&d->train, d->n_users, fraction, seed, held_out);
+    }
+    if (interactions_partition(&d->train, held_out, d->n_users, rest, held, e) == 0) {
+        result = interactions_make_sets(held, rest, d->n_users, d->n_items, d->n_items, NULL, e);
+    }
+    if (result < 0) {
+        interactions_release(rest);
+        interactions_release(held);
+    }
+    mem_free(held_out);
+    return result;
+}
+
+/* --- history ---------------------------------------------------------------------------------------------------------*/
+
+size_t interactions_history(const struct interactions *part, uint32_t user, size_t position, uint32_t last,
+                            const int32_t *row, int32_t *out)
+{
+    size_t first = part->start[user], end = position;
+    if (part->time != NULL && position < part->start[user + 1]) {
+        while (end > first && part->time[end - 1] >= part->time[position]) {
+            end--;
+        }
+    }
+    size_t n = end - first < last ? end - first : last;
+    for (size_t i = 0; i < n; i++) {
+        out[i] = row[part->item[end - n + i]];
+    }
+    return n;
+}
+
+size_t dataset_history(const struct dataset *d, const struct interactions *part, uint32_t user, size_t position,
+                       int32_t *out)
+{
+    uint32_t last = d->schema.towers[SIDE_USER].features[d->history].last;
+    return interactions_history(part, user, position, last, d->history_row, out);
+}
