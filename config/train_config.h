@@ -3,8 +3,9 @@
  *
  * Every parameter is one row of a table in train_config.c: path, type, minimum, default, maximum, unit, one sentence.
  * `--help`-like listings and docs/config.md come from that table. train_config_load reports *all* problems of a file in
- * one go, each as "file:line: key: what is wrong; how to fix it". Relative paths of the data are taken from the
- * configuration file's directory; output.dir from the working directory when given by --set, else likewise.
+ * one go, each as "file:line: key: what is wrong; how to fix it". Relative paths (data, output.dir) are taken from the
+ * configuration file's directory, or from the working directory when they come by --set. No key that has no effect is
+ * accepted silently.
  */
 #ifndef CONFIG_TRAIN_CONFIG_H
 #define CONFIG_TRAIN_CONFIG_H
@@ -116,6 +117,12 @@ struct train_config {
     } index;
     char *text; /* the effective configuration as YAML (after --set), for the manifest and the report */
 };
+
+/* Why user and item features may not meet before the similarity: one sentence for every place that refuses it. */
+#define TRAIN_EARLY_FUSION                                                                                             \
+    "early fusion is refused, because it cannot be answered by nearest-neighbour search: with a hundred million items " \
+    "every request would cost a hundred million network passes. The towers meet only in the final dot product or "     \
+    "cosine (late fusion)"
 
 /* Reads `path` and applies `sets` ("key.path=value", n_sets of them). On failure returns NULL and appends one line for
  * each problem to `problems`. Cross-checks are made too (early fusion, sequence without a time column, towers of

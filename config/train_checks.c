@@ -1,0 +1,379 @@
+/*
+ * Checks across values of a training configuration: late fusion, features that have no source, towers that cannot be
+ * compared, keys that contradict each other, files that are not there.
+ *
+ * The most important one is late fusion. The product answers a request with one pass of the user tower and one
+ * nearest-neighbour search over item vectors computed before. That works only if an item's vector does not depend on
+ * the user: a user tower that reads the item, or an item tower that reads the user, would make every item's vector a
+ * different one for every request. By names: a tower must not read the other side's id column. Other columns cannot
+ * cross over, because a tower's features come from its own side's table; a column that is not there is found when the
+ * file is opened. A history (type sequence) holds items that the user met before the event, which is the user's own
+ * past: it stays allowed in the user tower.
+ *
+ * Every check runs, whatever others found; each looks only at members that were read.
+ */
+#include "config/train_checks.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "config/param.h"
+
+struct check {
+    const struct train_config *config;
+    const struct node *root;
+    struct problems *problems;
+};
+
+/* Adds a problem at a key's place in the tree, or at its nearest ancestor's. */
+#define PROBLEM(c, key, ...) problem_add((c)->problems, param_place((c)->root, (key)), (key), __VA_ARGS__)
+
+static bool same(const char *a, const char *b)
+{
+    return a != NULL && b != NULL && strcmp(a, b) == 0;
+}
+
+static bool is_given(const struct check *c, const char *path)
+{
+    return node_path(c->root, path) != NULL;
+}
+
+/* --- files and columns ---------------------------------------------------------------------------------------------- */
+
+static void check_file(const struct check *c, const char *key, const char *path)
+{
+    if (path == NULL) {
+        return;
+    }
+    struct stat st;
+    int missing = stat(path, &st);
+    if (missing == 0 && !S_ISREG(st.st_mode)) {
+        PROBLEM(c, key, "%s is not a regular file", problem_quote(path).text);
+    } else if (missing != 0 || access(path, R_OK) != 0) {
+        PROBLEM(c, key,
+                "cannot read %s: %s; relative paths start at the configuration file's directory (those of --set "
+                "at the working directory)",
+                problem_quote(path).text, strerror(errno));
+    }
+}
+
+static void check_files(const struct check *c)
+{
+    check_file(c, "data.users.path", c->config->data.users.path);
+    check_file(c, "data.items.path", c->config->data.items.path);
+    check_file(c, "data.events.path", c->config->data.events.path);
+    if (c->config->data.split.method == SPLIT_FILE) {
+        check_file(c, "data.split.test", c->config->data.split.test);
+    }
+}
+
+static void check_column(const struct check *c, char *const *columns, const char *key, const char *column)
+{
+    if (column == NULL) {
+        return;
+    }
+    for (; *columns != NULL; columns++) {
+        if (strcmp(*columns, column) == 0) {
+            return;
+        }
+    }
+    PROBLEM(c, key, "%s is not among the columns that the table's `columns` names", problem_quote(column).text);
+}
+
+/* One table: with header false its columns are named here, else they are not. */
+static bool check_table_columns(const struct check *c, const char *table, const char *path, char *const *columns)
+{
+    struct key_path key = key_join(table, "columns");
+    if (c->config->data.header && columns != NULL) {
+        PROBLEM(c, key.text, "is for files without a header line; add data.header: false, or remove it");
+    } else if (!c->config->data.header && columns == NULL && path != NULL) {
+        PROBLEM(c, key.text,
+                "is missing; with data.header: false it names the file's columns, like [user_id, gender, age]");
+    }
+    return !c->config->data.header && columns != NULL;
+}
+
+static void check_columns(const struct check *c)
+{
+    const struct train_config *config = c->config;
+    if (check_table_columns(c, "data.users", config->data.users.path, config->data.columns_users)) {
+        check_column(c, config->data.columns_users, "data.users.id", config->data.users.id);
+    }
+    if (check_table_columns(c, "data.items", config->data.items.path, config->data.columns_items)) {
+        check_column(c, config->data.columns_items, "data.items.id", config->data.items.id);
+    }
+    char **events = config->data.columns_events;
+    if (check_table_columns(c, "data.events", config->data.events.path, events)) {
+        check_column(c, events, "data.events.user", config->data.events.user);
+        check_column(c, events, "data.events.item", config->data.events.item);
+        check_column(c, events, "data.events.time", config->data.events.time);
+        check_column(c, events, "data.events.label", config->data.events.label);
+    }
+    if (same(config->data.events.user, config->data.events.item)) {
+        PROBLEM(c, "data.events.item", "is the same column as data.events.user");
+    }
+}
+
+/* --- split ---------------------------------------------------------------------------------------------------------- */
+
+static void check_split_key(const struct check *c, const char *key, enum split_method method)
+{
+    struct key_path path = key_join("data.split", key);
+    if (c->config->data.split.method != method && is_given(c, path.text)) {
+        PROBLEM(c, path.text, "has no effect with method %s; it is for method %s",
+                split_method_words[c->config->data.split.method], split_method_words[method]);
+    }
+}
+
+static void check_split(const struct check *c)
+{
+    enum split_method method = c->config->data.split.method;
+    check_split_key(c, "n", SPLIT_LEAVE_LAST);
+    check_split_key(c, "fraction", SPLIT_TIME);
+    check_split_key(c, "test", SPLIT_FILE);
+    if (method == SPLIT_FILE && !is_given(c, "data.split.test")) {
+        PROBLEM(c, "data.split.test", "is missing; method file needs the file of test events");
+    }
+    if (method == SPLIT_TIME && c->config->data.events.time == NULL) {
+        PROBLEM(c, "data.split.method",
+                "time needs to know when events happened; add data.events.time: the column of times");
+    }
+}
+
+/* --- towers --------------------------------------------------------------------------------------------------------- */
+
+/* A tower, and what it has to know about its side. */
+struct tower {
+    const char *key;   /* "user_tower" */
+    const char *side;  /* "user" */
+    const char *other; /* "item" */
+    const char *table; /* "data.users" */
+    const struct tower_config *config;
+    const struct table_config *own, *others;
+    const char *event_id, *others_event_id; /* columns of events */
+    char *const *columns;                   /* of its table, when the file has no header */
+};
+
+static struct key_path feature_key(const struct tower *t, size_t i, const char *member)
+{
+    return key_element(key_join(t->key, "features").text, i, member);
+}
+
+static bool is_own_id(const struct tower *t, const char *name)
+{
+    return same(name, t->own->id) || same(name, t->event_id);
+}
+
+/* True when there was a problem: the feature is the other side's. */
+static bool check_late_fusion(const struct check *c, const struct tower *t, size_t i)
+{
+    const struct feature_config *f = &t->config->features[i];
+    bool of_other = same(f->name, t->others->id) || same(f->name, t->others_event_id);
+    if (!of_other || is_own_id(t, f->name) || (f->type == FEATURE_SEQUENCE && strcmp(t->side, "user") == 0)) {
+        return false;
+    }
+    PROBLEM(c, feature_key(t, i, "name").text,
+            "%s is the %s id, which the %s tower must not read: " TRAIN_EARLY_FUSION
+            ". Keep the feature in the %s tower%s; early "
+            "fusion belongs to ranking",
+            problem_quote(f->name).text, t->other, t->side, t->other,
+            strcmp(t->side, "user") == 0 ? ", or use type sequence for a history of items" : "");
+    return true;
+}
+
+static void check_sequence(const struct check *c, const struct tower *t, size_t i)
+{
+    const struct feature_config *f = &t->config->features[i];
+    const struct events_config *events = &c->config->data.events;
+    if (strcmp(t->side, "item") == 0) {
+        PROBLEM(c, feature_key(t, i, "type").text,
+                "sequence is only possible in the user tower: it is the history of a user");
+        return;
+    }
+    if (f->of != NULL && !same(f->of, events->item) && !same(f->of, c->config->data.items.id)) {
+        PROBLEM(c, feature_key(t, i, "of").text, "%s is not the item id column%s%s; a history holds item ids",
+                problem_quote(f->of).text, events->item != NULL ? ", which is " : "",
+                events->item != NULL ? problem_quote(events->item).text : "");
+    }
+    if (events->time == NULL) {
+        PROBLEM(c, feature_key(t, i, "type").text,
+                "sequence needs to know when events happened; add data.events.time: the column of times");
+    }
+    for (size_t j = 0; j < i; j++) {
+        if (t->config->features[j].type == FEATURE_SEQUENCE) {
+            PROBLEM(c, feature_key(t, i, "type").text, "a second sequence; this version has one history a tower");
+            return;
+        }
+    }
+}
+
+/* Where the feature's values come from. */
+static void check_source(const struct check *c, const struct tower *t, size_t i)
+{
+    const struct feature_config *f = &t->config->features[i];
+    if (f->type == FEATURE_ID && !is_own_id(t, f->name)) {
+        PROBLEM(c, feature_key(t, i, "name").text,
+                "%s is not the %s id column%s%s; type id is the %s's own id, other columns "
+                "are categorical",
+                problem_quote(f->name).text, t->side, t->own->id != NULL ? ", which is " : "",
+                t->own->id != NULL ? problem_quote(t->own->id).text : "", t->side);
+    } else if (f->type == FEATURE_SEQUENCE) {
+        check_sequence(c, t, i);
+    } else if (f->type != FEATURE_ID && !is_given(c, t->table)) {
+        PROBLEM(c, feature_key(t, i, "name").text,
+                "there is no %s table to read %s from; add %s: {path: ..., id: ...}. Without it the %s tower may only "
+                "use its "
+                "id%s",
+                t->side, problem_quote(f->name).text, t->table, t->side,
+                strcmp(t->side, "user") == 0 ? " and a sequence" : "");
+    } else if (f->type != FEATURE_ID && t->columns != NULL) {
+        check_column(c, t->columns, feature_key(t, i, "name").text, f->name);
+    }
+}
+
+static void check_features(const struct check *c, const struct tower *t)
+{
+    for (size_t i = 0; i < t->config->n_features; i++) {
+        const struct feature_config *f = &t->config->features[i];
+        if (f->name == NULL || !is_given(c, feature_key(t, i, "type").text)) {
+            continue;
+        }
+        for (size_t j = 0; j < i; j++) {
+            if (same(f->name, t->config->features[j].name)) {
+                PROBLEM(c, feature_key(t, i, "name").text,
+                        "%s is the name of feature %zu, too; names are unique in a tower", problem_quote(f->name).text,
+                        j);
+                break;
+            }
+        }
+        if (!check_late_fusion(c, t, i)) {
+            check_source(c, t, i);
+        }
+    }
+}
+
+static void check_network(const struct check *c, const struct tower *t)
+{
+    struct key_path layers = key_join(t->key, "network.layers");
+    struct key_path activation = key_join(t->key, "network.activation");
+    if (t->config->network == NETWORK_MLP && !is_given(c, layers.text)) {
+        PROBLEM(c, layers.text,
+                "is missing; type mlp needs the widths of its layers, like [128, 64]; the last is the length "
+                "of the tower's vector");
+    }
+    if (t->config->network == NETWORK_NONE && is_given(c, layers.text)) {
+        PROBLEM(c, layers.text, "has no effect with type none; use type: mlp, or remove it");
+    }
+    if (t->config->network == NETWORK_NONE && is_given(c, activation.text)) {
+        PROBLEM(c, activation.text, "has no effect with type none; use type: mlp, or remove it");
+    }
+}
+
+/* Length of the tower's vector, 0 when only the data can tell (onehot without a network). */
+static uint64_t output_length(const struct tower_config *t)
+{
+    if (t->network == NETWORK_MLP) {
+        return t->n_layers > 0 ? t->layers[t->n_layers - 1] : 0;
+    }
+    uint64_t length = 0;
+    for (size_t i = 0; i < t->n_features; i++) {
+        const struct feature_config *f = &t->features[i];
+        bool plain_number = f->type == FEATURE_NUMERIC && f->transform != TRANSFORM_BUCKETIZE;
+        uint64_t width = plain_number ? 2 : f->dim; /* the number, and 1 when it is missing */
+        if (width == 0) {
+            return 0;
+        }
+        length += width;
+    }
+    return length;
+}
+
+static void check_lengths(const struct check *c)
+{
+    uint64_t user = output_length(&c->config->user_tower);
+    uint64_t item = output_length(&c->config->item_tower);
+    if (user > 0 && item > 0 && user != item) {
+        PROBLEM(
+            c, "item_tower",
+            "the item tower's vectors have %llu numbers and the user tower's %llu; they must be equal to be compared: "
+            "change the last layer, or, without a network, the dims (which are added up)",
+            (unsigned long long)item, (unsigned long long)user);
+    }
+}
+
+static void check_towers(const struct check *c)
+{
+    const struct train_config *config = c->config;
+    const struct tower towers[] = {
+        {"user_tower", "user", "item", "data.users", &config->user_tower, &config->data.users, &config->data.items,
+         config->data.events.user, config->data.events.item, config->data.columns_users},
+        {"item_tower", "item", "user", "data.items", &config->item_tower, &config->data.items, &config->data.users,
+         config->data.events.item, config->data.events.user, config->data.columns_items},
+    };
+    size_t before = c->problems->count;
+    for (size_t i = 0; i < sizeof towers / sizeof towers[0]; i++) {
+        check_features(c, &towers[i]);
+        check_network(c, &towers[i]);
+    }
+    if (c->problems->count == before) {
+        check_lengths(c);
+    }
+}
+
+/* --- training ------------------------------------------------------------------------------------------------------- */
+
+static bool is_metric(const char *metric)
+{
+    static const char *const cut_metrics[] = {"recall@", "ndcg@", "hit_rate@"};
+    if (strcmp(metric, "mrr") == 0) {
+        return true;
+    }
+    for (size_t i = 0; i < sizeof cut_metrics / sizeof cut_metrics[0]; i++) {
+        size_t n = strlen(cut_metrics[i]);
+        if (strncmp(metric, cut_metrics[i], n) == 0) {
+            const char *k = metric + n;
+            size_t digits = strspn(k, "0123456789");
+            return digits >= 1 && digits <= 4 && k[digits] == '\0' && k[0] != '0' && strtol(k, NULL, 10) <= 1000;
+        }
+    }
+    return false;
+}
+
+static void check_training(const struct check *c)
+{
+    const struct train_config *config = c->config;
+    bool shared = config->negatives.in_batch && config->optimizer.batch_size > 1;
+    if (!shared && config->negatives.uniform == 0) {
+        PROBLEM(c, "negatives",
+                "softmax has nothing to compare with: use in_batch: true (and optimizer.batch_size above 1), or "
+                "uniform above 0");
+    }
+    if (!is_metric(config->optimizer.early_stop.metric)) {
+        PROBLEM(c, "optimizer.early_stop.metric",
+                "%s is not known; use recall@K, ndcg@K or hit_rate@K with K from 1 to 1000, "
+                "or mrr",
+                problem_quote(config->optimizer.early_stop.metric).text);
+    }
+    if (strcmp(config->index.engine, "flat") == 0) {
+        static const char *const others[] = {"index.factory", "index.target_recall"};
+        for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+            if (is_given(c, others[i])) {
+                PROBLEM(c, others[i],
+                        "has no effect with engine flat, which is exact; use engine: faiss, or remove it");
+            }
+        }
+    }
+}
+
+void train_checks_run(const struct train_config *config, const struct node *root, struct problems *problems)
+{
+    const struct check c = {config, root, problems};
+    check_columns(&c);
+    check_split(&c);
+    check_towers(&c);
+    check_training(&c);
+    check_files(&c);
+}

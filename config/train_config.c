@@ -1,0 +1,250 @@
+/*
+ * The training configuration: its table, and how a file becomes a struct.
+ *
+ * Reading has three steps that all add to one list of problems: YAML to a tree (yaml.c) with --set applied, the tree by
+ * the table (param.c; features by feature_config.c), and checks across values (train_checks.c). A later step runs even
+ * when an earlier one found something, so that one run shows everything.
+ *
+ * Names of what other versions know (losses, negatives, engines) are in the table too, so that they are told apart from
+ * typos; so are the keys by which people try early fusion, so that the answer says why it is refused.
+ */
+#include "config/train_config.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "config/feature_config.h"
+#include "config/param.h"
+#include "config/train_checks.h"
+#include "config/yaml.h"
+#include "core/mem.h"
+
+const char *const split_method_words[] = {"none", "leave_last", "time", "file", NULL};
+const char *const loss_type_words[] = {"softmax", NULL};
+const char *const optimizer_type_words[] = {"adagrad", "adam", NULL};
+static const char *const index_engine_words[] = {"flat", "faiss", NULL};
+
+static const char *const later_losses[] = {"pointwise", "triplet_hinge", "triplet_logistic", NULL};
+static const char *const later_networks[] = {"dcn", NULL};
+static const char *const later_engines[] = {"native", NULL};
+
+#define AT(member) PARAM_AT(struct train_config, member)
+#define COMBINES "would combine user and item features before the similarity: " TRAIN_EARLY_FUSION
+#define EACH_TOWER "; features and networks belong inside user_tower and item_tower; early fusion belongs to ranking"
+
+#define TOWER_ROWS(tower)                                                                                          \
+    {#tower ".features",                                                                                           \
+     PARAM_NODE,                                                                                                   \
+     0,                                                                                                            \
+     0,                                                                                                            \
+     .need = PARAM_NEEDED,                                                                                         \
+     .sentence = "list of features, see the table of features below"},                                             \
+        {#tower ".network.type",                                                                                   \
+         PARAM_ENUM,                                                                                               \
+         AT(tower.network),                                                                                        \
+         .default_text = "none",                                                                                   \
+         .words = network_type_words,                                                                              \
+         .later = later_networks,                                                                                  \
+         .sentence =                                                                                               \
+             "none: the features' embeddings, one behind the other, are the vector; mlp: fully connected layers"}, \
+        {#tower ".network.layers",                                                                                 \
+         PARAM_INTS,                                                                                               \
+         AT(tower.layers),                                                                                         \
+         .count_offset = offsetof(struct train_config, tower.n_layers),                                            \
+         .min = 1,                                                                                                 \
+         .max = SCHEMA_MAX_DIM,                                                                                    \
+         .unit = "numbers each",                                                                                   \
+         .sentence = "mlp: widths of the layers (at most 8); the last is the length of the vector"},               \
+        {#tower ".network.activation", PARAM_ENUM,                                                                 \
+         AT(tower.activation),         .default_text = "relu",                                                     \
+         .words = activation_words,    .sentence = "mlp: between layers; the last layer is linear"},               \
+    {                                                                                                              \
+#tower ".fusion", PARAM_FIXED, 0, 0, .default_text = "late", .advice = COMBINES EACH_TOWER                 \
+    }
+
+static const struct param rows[] = {
+    {"data.users.path", PARAM_PATH, AT(data.users.path), .need = PARAM_NEEDED_INSIDE,
+     .sentence = "file of users and their columns; without data.users the user tower knows only ids and histories"},
+    {"data.users.id", PARAM_STRING, AT(data.users.id),
+     .sentence = "its column with the user id (default: the name in data.events.user)"},
+    {"data.users.columns", PARAM_STRINGS, AT(data.columns_users),
+     .sentence = "names of its columns when header is false"},
+    {"data.items.path", PARAM_PATH, AT(data.items.path), .need = PARAM_NEEDED_INSIDE,
+     .sentence = "file of items and their columns; without data.items the item tower knows only ids"},
+    {"data.items.id", PARAM_STRING, AT(data.items.id),
+     .sentence = "its column with the item id (default: the name in data.events.item)"},
+    {"data.items.columns", PARAM_STRINGS, AT(data.columns_items),
+     .sentence = "names of its columns when header is false"},
+    {"data.events.path", PARAM_PATH, AT(data.events.path), .need = PARAM_NEEDED,
+     .sentence = "file of events: a row for each time a user met an item"},
+    {"data.events.user", PARAM_STRING, AT(data.events.user), .need = PARAM_NEEDED,
+     .sentence = "its column with the user id"},
+    {"data.events.item", PARAM_STRING, AT(data.events.item), .need = PARAM_NEEDED,
+     .sentence = "its column with the item id"},
+    {"data.events.time", PARAM_STRING, AT(data.events.time),
+     .sentence = "its column with the time, a number or ISO 8601; absent: none"},
+    {"data.events.label", PARAM_STRING, AT(data.events.label),
+     .sentence = "its column with a number that says how good the event is; absent: every row is a positive"},
+    {"data.events.label_min", PARAM_FLOAT, AT(data.events.label_min), .default_text = "1", .min = -1e15, .max = 1e15,
+     .sentence = "rows with a label below are dropped, the others are positives"},
+    {"data.events.columns", PARAM_STRINGS, AT(data.columns_events),
+     .sentence = "names of its columns when header is false"},
+    {"data.delimiter", PARAM_SEPARATOR, AT(data.delimiter), .default_text = ",",
+     .sentence = "between fields of all files, 1 to 4 bytes; one byte allows quoted fields"},
+    {"data.header", PARAM_BOOL, AT(data.header), .default_text = "true",
+     .sentence = "the first line of each file names its columns"},
+    {"data.max_bad_rows", PARAM_INT, AT(data.max_bad_rows), .default_text = "0", .min = 0, .max = PARAM_WHOLE_MAX,
+     .unit = "rows",
+     .sentence = "rows of each file that may be unusable (they are counted and reported) before it is an error"},
+    {"data.split.method", PARAM_ENUM, AT(data.split.method), .default_text = "none", .words = split_method_words,
+     .need = PARAM_NEEDED_INSIDE,
+     .sentence = "what is kept for the test: nothing, each user's last events, the latest events of all, or a file"},
+    {"data.split.n", PARAM_INT, AT(data.split.n), .default_text = "1", .min = 1, .max = 1000, .unit = "events a user",
+     .sentence = "leave_last: how many"},
+    {"data.split.fraction", PARAM_FLOAT, AT(data.split.fraction), .default_text = "0.1", .min = 0.0001, .max = 0.9,
+     .unit = "of the events", .sentence = "time: how many"},
+    {"data.split.test", PARAM_PATH, AT(data.split.test),
+     .sentence = "file: the test events, with the columns of the events"},
+    TOWER_ROWS(user_tower),
+    TOWER_ROWS(item_tower),
+    {"similarity", PARAM_ENUM, AT(similarity), .default_text = "cosine", .words = similarity_words,
+     .advice = TRAIN_EARLY_FUSION, .sentence = "how the towers' vectors are compared"},
+    {"loss.type", PARAM_ENUM, AT(loss.type), .default_text = "softmax", .words = loss_type_words, .later = later_losses,
+     .sentence = "softmax: the positive against all negatives at once"},
+    {"loss.temperature", PARAM_FLOAT, AT(loss.temperature), .default_text = "0.1", .min = 0.001, .max = 100,
+     .sentence = "scores are divided by it: lower looks harder at the best negatives"},
+    {"loss.logq", PARAM_BOOL, AT(loss.logq), .default_text = "true",
+     .sentence =
+         "take log of each item's sampling probability off its score, so that popular items are not punished for "
+         "being negatives often"},
+    {"negatives.in_batch", PARAM_BOOL, AT(negatives.in_batch), .default_text = "true",
+     .sentence = "the other positives of a batch are negatives"},
+    {"negatives.uniform", PARAM_INT, AT(negatives.uniform), .default_text = "0", .min = 0, .max = 65536,
+     .unit = "items", .sentence = "more negatives for each batch, drawn evenly from all items"},
+    {"negatives.popularity", PARAM_FIXED, 0, 0, .default_text = "0", .advice = "is not in this version; known: 0"},
+    {"negatives.hard.source", PARAM_FIXED, 0, 0, .default_text = "none",
+     .advice = "is not in this version; known: none"},
+    {"optimizer.type", PARAM_ENUM, AT(optimizer.type), .default_text = "adagrad", .words = optimizer_type_words,
+     .sentence = "how gradients become steps"},
+    {"optimizer.lr", PARAM_FLOAT, AT(optimizer.lr), .default_text = "0.1", .min = 1e-6, .max = 100,
+     .sentence = "step size; adagrad works around 0.1, adam around 0.001"},
+    {"optimizer.init_scale", PARAM_FLOAT, AT(optimizer.init_scale), .default_text = "0.1", .min = 1e-6, .max = 10,
+     .sentence = "standard deviation of the embeddings at the start"},
+    {"optimizer.batch_size", PARAM_INT, AT(optimizer.batch_size), .default_text = "1024", .min = 1, .max = 65536,
+     .unit = "events", .sentence = "positives a step; with in_batch also the number of negatives"},
+    {"optimizer.epochs", PARAM_INT, AT(optimizer.epochs), .default_text = "20", .min = 1, .max = 10000,
+     .unit = "epochs", .sentence = "passes over the events; the most there will be with early_stop"},
+    {"optimizer.early_stop.metric", PARAM_TEXT, AT(optimizer.early_stop.metric), .default_text = "recall@20",
+     .sentence =
+         "what is watched on the validation part: recall@K, ndcg@K, hit_rate@K, mrr. Without the key early_stop, "
+         "training runs all epochs; `early_stop: {}` turns it on with defaults"},
+    {"optimizer.early_stop.patience", PARAM_INT, AT(optimizer.early_stop.patience), .default_text = "3", .min = 1,
+     .max = 1000, .unit = "epochs", .sentence = "how many without improvement end the training"},
+    {"optimizer.early_stop.validation", PARAM_FLOAT, AT(optimizer.early_stop.validation), .default_text = "0.1",
+     .min = 0.001, .max = 0.5, .unit = "of the events",
+     .sentence = "cut from the training part: the latest when times are known, else at random"},
+    {"optimizer.early_stop.refit", PARAM_BOOL, AT(optimizer.early_stop.refit), .default_text = "true",
+     .sentence = "train again on the whole training part for the best number of epochs"},
+    {"seed", PARAM_INT, AT(seed), .default_text = "1", .min = 0, .max = PARAM_WHOLE_MAX,
+     .sentence = "of all random numbers: same seed and threads, same weights"},
+    {"threads", PARAM_INT, AT(threads), .default_text = "0", .min = 0, .max = 1024, .unit = "threads",
+     .sentence = "0: one a core"},
+    {"output.dir", PARAM_PATH, AT(output.dir), .default_text = "models",
+     .sentence = "directory of the published bundles and of the link `current`"},
+    {"index.engine", PARAM_WORD, AT(index.engine), .default_text = "faiss", .words = index_engine_words,
+     .later = later_engines, .sentence = "flat: exact, compares every item; faiss: approximate"},
+    {"index.factory", PARAM_TEXT, AT(index.factory), .default_text = "HNSW32",
+     .sentence = "faiss: what to build, in the language of faiss' index_factory"},
+    {"index.target_recall", PARAM_FLOAT, AT(index.target_recall), .default_text = "0.98", .min = 0.5, .max = 1,
+     .sentence = "recall@100 against the exact answer that the default search effort is tuned for"},
+    {"fusion", PARAM_FIXED, 0, 0, .default_text = "late", .advice = COMBINES EACH_TOWER},
+    {"features", PARAM_FIXED, 0, 0, .advice = COMBINES EACH_TOWER},
+    {"network", PARAM_FIXED, 0, 0, .advice = COMBINES EACH_TOWER},
+    {"tower", PARAM_FIXED, 0, 0, .advice = COMBINES EACH_TOWER},
+    {"cross", PARAM_FIXED, 0, 0, .advice = COMBINES EACH_TOWER},
+    {"interaction", PARAM_FIXED, 0, 0, .advice = COMBINES EACH_TOWER},
+};
+static const struct param_table table = {rows, sizeof rows / sizeof rows[0]};
+
+/* Ids that the tables do not name are called as in the events. */
+static void default_id(char **id, const char *event_column, struct problems *problems)
+{
+    if (*id == NULL && event_column != NULL) {
+        *id = mem_strdup(event_column);
+        if (*id == NULL) {
+            problem_nomem(problems);
+        }
+    }
+}
+
+static void write_text(struct train_config *config, const struct node *root, struct problems *problems)
+{
+    struct buf text = BUF_INIT;
+    yaml_write(root, &text);
+    config->text = buf_failed(&text) ? NULL : mem_strndup(text.data, text.len);
+    if (config->text == NULL) {
+        problem_nomem(problems);
+    }
+    buf_release(&text);
+}
+
+static struct train_config *read_tree(const struct node *root, struct problems *problems)
+{
+    struct train_config *config = mem_array(1, sizeof *config);
+    if (config == NULL) {
+        problem_nomem(problems);
+        return NULL;
+    }
+    param_read(&table, root, "", config, problems);
+    feature_configs_read(node_path(root, "user_tower.features"), "user_tower.features", &config->user_tower, problems);
+    feature_configs_read(node_path(root, "item_tower.features"), "item_tower.features", &config->item_tower, problems);
+    config->optimizer.early_stop.enabled = node_path(root, "optimizer.early_stop") != NULL;
+    default_id(&config->data.users.id, config->data.events.user, problems);
+    default_id(&config->data.items.id, config->data.events.item, problems);
+    train_checks_run(config, root, problems);
+    write_text(config, root, problems);
+    return config;
+}
+
+struct train_config *train_config_load(const char *path, const char *const *sets, size_t n_sets, struct buf *problems)
+{
+    struct problems list = {path, problems, 0};
+    struct train_config *config = NULL;
+    struct node *root = yaml_load(path, &list);
+    if (root != NULL) {
+        for (size_t i = 0; i < n_sets; i++) {
+            yaml_set(root, sets[i], &list);
+        }
+        config = read_tree(root, &list);
+    }
+    problems_finish(&list);
+    node_free(root);
+    if (list.count > 0) {
+        train_config_free(config);
+        return NULL;
+    }
+    return config;
+}
+
+void train_config_free(struct train_config *config)
+{
+    if (config == NULL) {
+        return;
+    }
+    feature_configs_release(&config->user_tower);
+    feature_configs_release(&config->item_tower);
+    param_release(&table, config);
+    mem_free(config->text);
+    mem_free(config);
+}
+
+void train_config_describe(struct buf *out, bool markdown)
+{
+    param_describe_head(out, markdown);
+    param_describe(&table, "", out, markdown);
+    if (markdown) {
+        buf_puts(out, "\nEach feature, in `user_tower.features` and `item_tower.features`:\n\n");
+        param_describe_head(out, markdown);
+    }
+    feature_configs_describe(out, markdown);
+}
