@@ -26,13 +26,20 @@ struct walk {
     struct problems *problems;
 };
 
+static void append(struct key_path *p, const char *text)
+{
+    size_t used = strlen(p->text);
+    size_t n = strnlen(text, sizeof p->text - 1 - used);
+    memcpy(p->text + used, text, n);
+    p->text[used + n] = '\0';
+}
+
 struct key_path key_join(const char *a, const char *b)
 {
-    struct key_path p;
-    size_t room = sizeof p.text;
-    int n = snprintf(p.text, room, "%s", a);
-    size_t used = n < 0 ? 0 : (size_t)n < room ? (size_t)n : room - 1;
-    snprintf(p.text + used, room - used, "%s%s", a[0] != '\0' && b[0] != '\0' ? "." : "", b);
+    struct key_path p = {""};
+    append(&p, a);
+    append(&p, a[0] != '\0' && b[0] != '\0' ? "." : "");
+    append(&p, b);
     return p;
 }
 

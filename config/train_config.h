@@ -41,7 +41,7 @@ struct split_config {
 };
 
 struct feature_config {
-    char *name;   /* column of the side's table; for id: the id itself; for sequence: the feature's name in requests */
+    char *name; /* column of the side's table; for id: the id itself; for sequence: the feature's name in requests */
     enum feature_type type;
     enum feature_transform transform;
     enum feature_pooling pooling;
@@ -74,10 +74,10 @@ struct train_config {
     struct {
         struct table_config users, items;
         struct events_config events;
-        char delimiter[5];      /* one to four bytes; "\t" for tab */
-        bool header;            /* first line names the columns; else columns.* name them */
+        char delimiter[5]; /* one to four bytes; "\t" for tab */
+        bool header;       /* first line names the columns; else columns.* name them */
         char **columns_users, **columns_items, **columns_events; /* NULL-terminated names when header is false */
-        uint64_t max_bad_rows;  /* tolerated in each file */
+        uint64_t max_bad_rows;                                   /* tolerated in each file */
         struct split_config split;
     } data;
     struct tower_config user_tower, item_tower;
@@ -119,9 +119,10 @@ struct train_config {
 };
 
 /* Why user and item features may not meet before the similarity: one sentence for every place that refuses it. */
-#define TRAIN_EARLY_FUSION                                                                                             \
-    "early fusion is refused, because it cannot be answered by nearest-neighbour search: with a hundred million items " \
-    "every request would cost a hundred million network passes. The towers meet only in the final dot product or "     \
+#define TRAIN_EARLY_FUSION                                                                                         \
+    "early fusion is refused, because it cannot be answered by nearest-neighbour search: with a hundred million "  \
+    "items "                                                                                                       \
+    "every request would cost a hundred million network passes. The towers meet only in the final dot product or " \
     "cosine (late fusion)"
 
 /* Reads `path` and applies `sets` ("key.path=value", n_sets of them). On failure returns NULL and appends one line for
