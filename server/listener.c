@@ -81,7 +81,7 @@ static int split_host_port(const char *address, char *host, size_t size, const c
 static int parse_address(const char *address, struct endpoint_address *a, struct err *e)
 {
     char host[256];
-    const char *port;
+    const char *port = "";
     memset(a, 0, sizeof *a);
     if (strncmp(address, unix_prefix, sizeof unix_prefix - 1) == 0) {
         return parse_unix(address, a, e);

@@ -163,9 +163,7 @@ static struct snapshot *load_unguarded(const char *path, struct retired *retired
     struct ann *index = ann_open(b->index_engine, b->index_path, &vectors, b->index_effort, e);
     if (!index || check_index(b, index, &recall, e) != 0) {
         err_prefix(e, "bundle %s", path);
-        if (index) {
-            ann_free(index);
-        }
+        ann_free(index);
         bundle_free(b);
         return NULL;
     }

@@ -11,12 +11,8 @@
 
 static void snapshot_free(struct snapshot *s)
 {
-    if (s->index) {
-        ann_free(s->index);
-    }
-    if (s->bundle) {
-        bundle_free(s->bundle);
-    }
+    ann_free(s->index);
+    bundle_free(s->bundle);
     mem_free(s->version);
     mem_free(s->head);
     mem_free(s);
@@ -39,12 +35,8 @@ struct snapshot *snapshot_new(const char *version, struct bundle *bundle, struct
 {
     struct snapshot *s = mem_array(1, sizeof *s);
     if (!s) {
-        if (index) {
-            ann_free(index);
-        }
-        if (bundle) {
-            bundle_free(bundle);
-        }
+        ann_free(index);
+        bundle_free(bundle);
         err_nomem(e);
         return NULL;
     }

@@ -51,9 +51,7 @@ void workbench_free(struct workbench *b)
     if (!b) {
         return;
     }
-    if (b->workspace) {
-        ann_workspace_free(b->workspace);
-    }
+    ann_workspace_free(b->workspace);
     for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
         feature_rows_release(&b->rows[side]);
         tower_pass_release(&b->pass[side]);

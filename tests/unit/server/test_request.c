@@ -1,0 +1,274 @@
+/* Every rule about a request's members: what is accepted, and which field is named when it is not. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/buf.h"
+#include "core/mem.h"
+#include "core/schema.h"
+#include "server/request.h"
+
+struct fixture {
+    struct serve_config config;
+    struct bundle bundle;
+    struct request_rules rules;
+    struct buf ids, colours;
+    struct bundle_attribute attributes[2];
+    struct feature user[2], item[1];
+};
+
+static void make_table(struct buf *block, struct strtab *table, const char *const *texts, size_t n, bool sorted)
+{
+    struct span spans[8];
+    struct err e = ERR_INIT;
+    for (size_t i = 0; i < n; i++) {
+        spans[i] = (struct span){texts[i], strlen(texts[i])};
+    }
+    strtab_write(block, spans, n);
+    assert_int_equal(strtab_view(table, block->data, block->len, sorted, &e), 0);
+}
+
+static int set_up(void **state)
+{
+    static struct fixture f;
+    f = (struct fixture){.ids = BUF_INIT, .colours = BUF_INIT};
+    f.config.limits.k = 1000;
+    f.config.limits.batch = 8;
+    f.config.limits.exclude = 4;
+    f.config.limits.effort = 500;
+    f.config.limits.list = 3;
+    make_table(&f.ids, &f.bundle.item_ids, (const char *const[]){"-3", "1", "10", "2", "x"}, 5, true);
+    make_table(&f.colours, &f.attributes[0].values,
+               (const char *const[]){"\"red\"", "\"red\"", "null", "\"blue\"", "\"blue\""}, 5, false);
+    snprintf(f.attributes[0].name, sizeof f.attributes[0].name, "colour");
+    f.attributes[1] = f.attributes[0];
+    snprintf(f.attributes[1].name, sizeof f.attributes[1].name, "shade");
+    f.bundle.attributes = f.attributes;
+    f.bundle.n_attributes = 2;
+    f.user[0] = (struct feature){.name = "age", .type = FEATURE_NUMERIC, .stddev = 1};
+    f.user[1] = (struct feature){.name = "topics", .type = FEATURE_CATEGORICAL, .multi = '|', .dim = 1, .buckets = 10};
+    f.item[0] = (struct feature){.name = "price", .type = FEATURE_NUMERIC, .stddev = 1};
+    f.bundle.schema.towers[SIDE_USER] = (struct tower_spec){.features = f.user, .n_features = 2};
+    f.bundle.schema.towers[SIDE_ITEM] = (struct tower_spec){.features = f.item, .n_features = 1};
+    for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
+        f.bundle.schema.towers[side].network = NETWORK_MLP;
+        f.bundle.schema.towers[side].n_layers = 1;
+        f.bundle.schema.towers[side].layers[0] = 4;
+    }
+    struct err e = ERR_INIT;
+    assert_int_equal(schema_finish(&f.bundle.schema, &e), 0);
+    f.rules = (struct request_rules){.config = &f.config, .bundle = &f.bundle};
+    *state = &f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+    buf_release(&f->ids);
+    buf_release(&f->colours);
+    return 0;
+}
+
+static int read_query(const struct fixture *f, const char *text, const char *at, struct query *q, struct fault *fault)
+{
+    json_t *body = request_parse(text, strlen(text), fault);
+    if (!body) {
+        return -1;
+    }
+    int result = request_read_query(&f->rules, body, at, "user", q, fault);
+    json_decref(body);
+    return result;
+}
+
+static void test_defaults(void **state)
+{
+    struct query q;
+    struct fault fault;
+    assert_int_equal(read_query(*state, "{\"user\":{}}", "", &q, &fault), 0);
+    assert_int_equal(q.k, 100);
+    assert_int_equal(q.effort, 0);
+    assert_false(q.exact);
+    assert_true(isinf(q.min_score) && q.min_score < 0);
+    assert_int_equal(q.fields, 0);
+    assert_null(q.exclude);
+}
+
+static void test_everything(void **state)
+{
+    struct query q;
+    struct fault fault;
+    assert_int_equal(read_query(*state,
+                                "{\"user\":{\"age\":1},\"k\":7,\"exclude\":[\"x\",2],\"min_score\":-1.5,"
+                                "\"search\":{\"effort\":500,\"exact\":true},\"fields\":[\"shade\",\"shade\"]}",
+                                "", &q, &fault),
+                     0);
+    assert_int_equal(q.k, 7);
+    assert_int_equal(q.effort, 500);
+    assert_true(q.exact);
+    assert_true(q.min_score == -1.5f);
+    assert_int_equal(q.fields, 2);
+}
+
+static void test_what_is_refused(void **state)
+{
+    const struct {
+        const char *body;
+        enum problem_type type;
+        const char *pointer;
+    } cases[] = {
+        {"", PROBLEM_INVALID_JSON, ""},
+        {"{", PROBLEM_INVALID_JSON, ""},
+        {"nonsense", PROBLEM_INVALID_JSON, ""},
+        {"{\"user\":{}} x", PROBLEM_INVALID_JSON, ""},
+        {"{\"user\":{},\"user\":{}}", PROBLEM_INVALID_JSON, ""},
+        {"{\"user\":{},\"k\":NaN}", PROBLEM_INVALID_JSON, ""},
+        {"{\"user\":{},\"k\":1e999}", PROBLEM_INVALID_JSON, ""},
+        {"{\"user\":{},\"k\":99999999999999999999}", PROBLEM_INVALID_JSON, ""},
+        {"{\"user\":{\"age\":\"\\u0000\"}}", PROBLEM_INVALID_JSON, ""},
+        {"{\"user\":\"\xff\"}", PROBLEM_INVALID_JSON, ""},
+        {"[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]", PROBLEM_INVALID_JSON, ""},
+        {"[]", PROBLEM_INVALID_FIELD, ""},
+        {"{}", PROBLEM_MISSING_FIELD, "/user"},
+        {"{\"user\":{},\"k\":0}", PROBLEM_INVALID_FIELD, "/k"},
+        {"{\"user\":{},\"k\":-1}", PROBLEM_INVALID_FIELD, "/k"},
+        {"{\"user\":{},\"k\":1.5}", PROBLEM_INVALID_FIELD, "/k"},
+        {"{\"user\":{},\"k\":\"5\"}", PROBLEM_INVALID_FIELD, "/k"},
+        {"{\"user\":{},\"k\":null}", PROBLEM_INVALID_FIELD, "/k"},
+        {"{\"user\":{},\"k\":1001}", PROBLEM_LIMIT_EXCEEDED, "/k"},
+        {"{\"user\":{},\"k\":9223372036854775807}", PROBLEM_LIMIT_EXCEEDED, "/k"},
+        {"{\"user\":{},\"exclude\":\"x\"}", PROBLEM_INVALID_FIELD, "/exclude"},
+        {"{\"user\":{},\"exclude\":[1,2.5]}", PROBLEM_INVALID_FIELD, "/exclude/1"},
+        {"{\"user\":{},\"exclude\":[1,2,3,4,5]}", PROBLEM_LIMIT_EXCEEDED, "/exclude"},
+        {"{\"user\":{},\"min_score\":\"0\"}", PROBLEM_INVALID_FIELD, "/min_score"},
+        {"{\"user\":{},\"min_score\":1e39}", PROBLEM_INVALID_FIELD, "/min_score"},
+        {"{\"user\":{},\"search\":true}", PROBLEM_INVALID_FIELD, "/search"},
+        {"{\"user\":{},\"search\":{\"exact\":1}}", PROBLEM_INVALID_FIELD, "/search/exact"},
+        {"{\"user\":{},\"search\":{\"effort\":0}}", PROBLEM_INVALID_FIELD, "/search/effort"},
+        {"{\"user\":{},\"search\":{\"effort\":501}}", PROBLEM_LIMIT_EXCEEDED, "/search/effort"},
+        {"{\"user\":{},\"search\":{\"speed\":1}}", PROBLEM_UNKNOWN_FIELD, "/search/speed"},
+        {"{\"user\":{},\"fields\":\"colour\"}", PROBLEM_INVALID_FIELD, "/fields"},
+        {"{\"user\":{},\"fields\":[\"colour\",\"weight\"]}", PROBLEM_INVALID_FIELD, "/fields/1"},
+        {"{\"user\":{},\"fields\":[3]}", PROBLEM_INVALID_FIELD, "/fields/0"},
+        {"{\"user\":{},\"filter\":{}}", PROBLEM_UNKNOWN_FIELD, "/filter"},
+        {"{\"user\":{},\"a/b~c\":1}", PROBLEM_UNKNOWN_FIELD, "/a~1b~0c"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct query q;
+        struct fault fault;
+        if (read_query(*state, cases[i].body, "", &q, &fault) != -1) {
+            fail_msg("accepted: %s", cases[i].body);
+        }
+        assert_int_equal(fault.type, cases[i].type);
+        assert_string_equal(fault.pointer, cases[i].pointer);
+        assert_true(strlen(fault.detail) > 5);
+    }
+}
+
+static void test_pointers_inside_a_batch(void **state)
+{
+    struct query q;
+    struct fault fault;
+    assert_int_equal(read_query(*state, "{\"user\":{},\"k\":0}", "/requests/3", &q, &fault), -1);
+    assert_string_equal(fault.pointer, "/requests/3/k");
+    assert_int_equal(read_query(*state, "{\"k\":5}", "/requests/0", &q, &fault), -1);
+    assert_string_equal(fault.pointer, "/requests/0/user");
+}
+
+static void test_brackets_in_strings_are_no_depth(void **state)
+{
+    struct query q;
+    struct fault fault;
+    assert_int_equal(read_query(*state, "{\"user\":{\"age\":\"[[[[[[[[[[[[[[[[[[\\\"[[[[[\"}}", "", &q, &fault), 0);
+}
+
+static void test_features(void **state)
+{
+    const struct {
+        const char *user;
+        enum problem_type type;
+        const char *pointer; /* NULL: accepted */
+    } cases[] = {
+        {"{\"age\":30,\"topics\":\"a|b\"}", 0, NULL},
+        {"{\"age\":null,\"topics\":[\"a\",null,7]}", 0, NULL},
+        {"[]", PROBLEM_INVALID_FIELD, "/user"},
+        {"{\"size\":1}", PROBLEM_UNKNOWN_FIELD, "/user/size"},
+        {"{\"age\":\"old\"}", PROBLEM_INVALID_FIELD, "/user/age"},
+        {"{\"age\":{}}", PROBLEM_INVALID_FIELD, "/user/age"},
+        {"{\"age\":[1]}", PROBLEM_INVALID_FIELD, "/user/age"},
+        {"{\"topics\":[\"a\",{}]}", PROBLEM_INVALID_FIELD, "/user/topics/1"},
+        {"{\"topics\":[1,2,3,4]}", PROBLEM_LIMIT_EXCEEDED, "/user/topics"},
+        {"{\"x/y\":[1,2,3,4]}", PROBLEM_LIMIT_EXCEEDED, "/user/x~1y"},
+    };
+    const struct fixture *f = *state;
+    struct feature_rows rows;
+    struct value_scratch scratch = {0};
+    assert_int_equal(feature_rows_init(&rows, &f->bundle.schema.towers[SIDE_USER]), 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct fault fault = {0};
+        size_t before = rows.n;
+        json_t *user = json_loads(cases[i].user, 0, NULL);
+        int result = request_add_features(&f->rules, &rows, &scratch, user, "/user", &fault);
+        json_decref(user);
+        assert_int_equal(result, cases[i].pointer ? -1 : 0);
+        assert_int_equal(rows.n, before + (cases[i].pointer ? 0 : 1));
+        if (cases[i].pointer) {
+            assert_string_equal(fault.pointer, cases[i].pointer);
+            assert_int_equal(fault.type, cases[i].type);
+        }
+    }
+    value_scratch_release(&scratch);
+    feature_rows_release(&rows);
+}
+
+static void test_excluded_rows_are_sorted_and_unique(void **state)
+{
+    const struct fixture *f = *state;
+    uint32_t rows[8];
+    json_t *ids = json_loads("[\"x\", 10, -3, \"10\", \"nobody\", 99, \"\", 10]", 0, NULL);
+    assert_int_equal(request_exclude_rows(&f->bundle, ids, -1, rows), 3);
+    assert_int_equal(rows[0], 0);
+    assert_int_equal(rows[1], 2);
+    assert_int_equal(rows[2], 4);
+    assert_int_equal(request_exclude_rows(&f->bundle, ids, 2, rows), 3);
+    assert_int_equal(request_exclude_rows(&f->bundle, ids, 3, rows), 4);
+    assert_int_equal(request_exclude_rows(&f->bundle, NULL, 1, rows), 1);
+    assert_int_equal(rows[0], 1);
+    assert_int_equal(request_exclude_rows(&f->bundle, NULL, -1, rows), 0);
+    json_decref(ids);
+}
+
+static void test_pointers_never_overflow(void **state)
+{
+    (void)state;
+    char name[2000];
+    char pointer[FAULT_POINTER_MAX] = "/user";
+    memset(name, '~', sizeof name - 1);
+    name[sizeof name - 1] = '\0';
+    pointer_append(pointer, name);
+    assert_string_equal(pointer, "/user");
+    name[200] = '\0';
+    pointer_append(pointer, name);
+    assert_int_equal(strlen(pointer), 5 + 1 + 400);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_everything),
+        cmocka_unit_test(test_what_is_refused),
+        cmocka_unit_test(test_pointers_inside_a_batch),
+        cmocka_unit_test(test_brackets_in_strings_are_no_depth),
+        cmocka_unit_test(test_features),
+        cmocka_unit_test(test_excluded_rows_are_sorted_and_unique),
+        cmocka_unit_test(test_pointers_never_overflow),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
