@@ -1,5 +1,6 @@
 /*
- * The server: listeners, deadlines, draining. Connections are in http_conn.c.
+ * The server: listeners, deadlines, draining. Connections are in http_conn.c, the input they hold in http_exchange.c,
+ * what handlers call in http_respond.c.
  *
  * Deadlines are absolute and cost a connection a list move, no timer: every phase has one timeout, so the list of the
  * connections in a phase is in order of deadline when each joins at the tail. One libevent timer for the whole server
@@ -299,6 +300,10 @@ struct http_server *http_server_new(struct event_base *base, const struct http_l
     }
     server->base = base;
     server->limits = *limits;
+    size_t one_request = limits->max_body + limits->max_head + 1024;
+    if (server->limits.max_buffered < one_request) { /* a body that is allowed must be possible */
+        server->limits.max_buffered = one_request;
+    }
     server->head_limits =
         (struct http_head_limits){limits->max_line, limits->max_head, limits->max_headers, limits->max_body};
     server->handler = handler;
@@ -329,19 +334,13 @@ void http_server_observe(struct http_server *server, http_observer *observer, vo
 /* An idle connection may have a request under way: look once more before it is closed. */
 static void drain_idle(struct http_server *server)
 {
-    struct http_conn *last = TAILQ_LAST(&server->phases[HTTP_PHASE_IDLE], http_conn_list);
-    struct http_conn *conn;
-    while ((conn = TAILQ_FIRST(&server->phases[HTTP_PHASE_IDLE])) != NULL) {
-        bool done = conn == last;
-        if (conn->served) {
-            http_conn_poll(conn); /* closes it when nothing came, because the server is draining */
-        } else {
+    struct http_conn *next = NULL;
+    for (struct http_conn *conn = TAILQ_FIRST(&server->phases[HTTP_PHASE_IDLE]); conn != NULL; conn = next) {
+        next = TAILQ_NEXT(conn, in_phase);
+        if (!conn->served) {
             http_conn_enter(conn, HTTP_PHASE_GRACE);
-            http_conn_poll(conn);
         }
-        if (done) {
-            break;
-        }
+        http_conn_poll(conn); /* closes an idle one when nothing came, because the server is draining */
     }
 }
 

@@ -29,6 +29,7 @@ struct http_limits {
     size_t max_head;          /* bytes of request line and headers together; more: 431; at least max_line + 4 */
     unsigned max_headers;     /* header fields; more: 431; at most HTTP_HEADERS_CAP */
     size_t max_body;          /* bytes of a body; more: 413 before any of it is read */
+    size_t max_buffered;      /* bytes of bodies held by all connections together; more: 503; raised to fit one */
     unsigned max_connections; /* open at once on this server; more: 503 and close */
     unsigned max_pipelined;   /* requests of one connection answered in a row before others get their turn */
     int request_timeout_ms;   /* from a request's first byte to its last; later: 408 */
@@ -38,11 +39,11 @@ struct http_limits {
     size_t max_linger;        /* ... and how many bytes of it */
 };
 
-#define HTTP_LIMITS_DEFAULT                                                                                       \
-    {                                                                                                             \
-        .max_line = 8192, .max_head = 16384, .max_headers = 64, .max_body = 1 << 20, .max_connections = 10000,    \
-        .max_pipelined = 16, .request_timeout_ms = 10000, .idle_timeout_ms = 75000, .response_timeout_ms = 30000, \
-        .linger_timeout_ms = 2000, .max_linger = 16 << 20                                                         \
+#define HTTP_LIMITS_DEFAULT                                                                                     \
+    {                                                                                                           \
+        .max_line = 8192, .max_head = 16384, .max_headers = 64, .max_body = 1 << 20, .max_buffered = 256 << 20, \
+        .max_connections = 10000, .max_pipelined = 16, .request_timeout_ms = 10000, .idle_timeout_ms = 75000,   \
+        .response_timeout_ms = 30000, .linger_timeout_ms = 2000, .max_linger = 16 << 20                         \
     }
 
 struct http_request {
@@ -143,7 +144,7 @@ const char *http_status_text(int status);
     X(bad_417, "expectations other than 100-continue")                                           \
     X(bad_431, "heads over max_head or max_headers")                                             \
     X(bad_501, "requests with a transfer coding")                                                \
-    X(bad_503, "requests refused for want of memory")                                            \
+    X(bad_503, "requests refused for want of memory or over max_buffered")                       \
     X(bad_505, "versions other than HTTP/1.0 and 1.1")                                           \
     X(idle_timeouts, "connections closed after idle_timeout")                                    \
     X(response_timeouts, "connections reset because the client did not take a response in time") \

@@ -44,122 +44,22 @@ enum {
     DISCARD_CHUNK = 65536,
 };
 
-/* ---- exchanges ---- */
-
-static size_t base_capacity(const struct http_server *server)
-{
-    return (server->limits.max_head + 1024) / 1024 * 1024;
-}
-
-void http_exchange_free(struct http_exchange *x)
-{
-    if (x != NULL) {
-        mem_free(x->bytes);
-        mem_free(x);
-    }
-}
-
-void http_exchange_reset(struct http_exchange *x)
-{
-    x->public = (struct http_request){.method_text = "", .path = "", .body = ""};
-    x->cancel = NULL;
-    x->head_done = false;
-    x->bad = false;
-    x->extra_len = 0;
-    http_head_reset(&x->head);
-}
-
-static struct http_exchange *exchange_new(struct http_server *server)
-{
-    struct http_exchange *x = server->free_exchanges;
-    if (x != NULL) {
-        server->free_exchanges = x->next_free;
-        server->free_count--;
-        return x;
-    }
-    x = mem_array(1, sizeof *x);
-    char *bytes = mem_array(base_capacity(server), 1);
-    if (x == NULL || bytes == NULL) {
-        mem_free(x);
-        mem_free(bytes);
-        return NULL;
-    }
-    x->bytes = bytes;
-    x->capacity = base_capacity(server);
-    http_exchange_reset(x);
-    return x;
-}
+/* ---- opening and closing ---- */
 
 /* Gives a connection its exchange. Returns 0, or -1 without memory. */
 static int conn_acquire(struct http_conn *conn)
 {
     if (conn->exchange == NULL) {
-        conn->exchange = exchange_new(conn->server);
-        if (conn->exchange == NULL) {
-            return -1;
-        }
-        conn->exchange->conn = conn;
+        conn->exchange = http_exchange_new(conn);
     }
-    return 0;
+    return conn->exchange != NULL ? 0 : -1;
 }
 
 static void conn_release(struct http_conn *conn)
 {
-    struct http_server *server = conn->server;
-    struct http_exchange *x = conn->exchange;
+    http_exchange_release(conn->exchange);
     conn->exchange = NULL;
-    if (x == NULL) {
-        return;
-    }
-    if (server->free_count >= POOL_MAX || x->capacity > base_capacity(server)) {
-        http_exchange_free(x);
-        return;
-    }
-    if (x->start != x->len || x->bad) { /* otherwise the last answer left it clean */
-        http_exchange_reset(x);
-    }
-    x->start = 0;
-    x->len = 0;
-    x->next_free = server->free_exchanges;
-    server->free_exchanges = x;
-    server->free_count++;
 }
-
-static size_t exchange_unread(const struct http_exchange *x)
-{
-    return x == NULL ? 0 : x->len - x->start;
-}
-
-/* Bytes of the current request, whose head is complete. max_body bounds the sum. */
-static size_t request_size(const struct http_exchange *x)
-{
-    return x->head.head_len + (size_t)x->head.content_length;
-}
-
-/* Room behind the input for another read: moved to the front, and grown step by step as a body arrives, so that a mere
- * announcement of a large body costs nothing. Returns -1 without memory. Not while the handler has the request. */
-static int exchange_make_room(struct http_exchange *x)
-{
-    if (x->start > 0) {
-        memmove(x->bytes, x->bytes + x->start, x->len - x->start);
-        x->len -= x->start;
-        x->start = 0;
-    }
-    size_t wanted = x->head_done ? request_size(x) + SPARE : x->capacity;
-    if (x->len < x->capacity || wanted <= x->capacity) {
-        return 0;
-    }
-    size_t capacity = wanted < x->capacity * 2 ? wanted : x->capacity * 2;
-    char *bytes = mem_resize(x->bytes, x->len, capacity, 1);
-    if (bytes == NULL) {
-        return -1;
-    }
-    x->bytes = bytes;
-    x->capacity = capacity;
-    return 0;
-}
-
-/* ---- opening and closing ---- */
 
 static void conn_free(struct http_conn *conn)
 {
@@ -420,40 +320,11 @@ static void conn_fail(struct http_conn *conn, int status, const char *reason)
     problem_send(&x->public, problem_of_status(conn->server, status), NULL, "%s", reason);
 }
 
-/* Turns the parsed head into what the handler sees. The bytes behind method, path and query are separators of this
- * very head, which is not parsed again, so strings can be ended in place. */
-static void exchange_publish(struct http_exchange *x)
-{
-    struct http_request *r = &x->public;
-    const struct http_head *head = &x->head;
-    char *bytes = x->bytes + x->start;
-    char *method = bytes + head->method_text.at;
-    method[head->method_text.len] = '\0';
-    r->method = head->method;
-    r->method_text = method;
-    r->path = "/";
-    r->path_len = 1;
-    if (head->path.len > 0) {
-        char *path = bytes + head->path.at;
-        r->path_len = http_percent_decode(path, head->path.len);
-        path[r->path_len] = '\0';
-        r->path = path;
-    }
-    if (head->has_query) {
-        char *query = bytes + head->query.at;
-        query[head->query.len] = '\0';
-        r->query = query;
-    }
-    r->body = bytes + head->head_len;
-    r->body_len = (size_t)head->content_length;
-    r->admin = x->conn->admin;
-}
-
 /* A head is there, its body is not, or not all of it. */
 static void conn_await_body(struct http_conn *conn)
 {
     struct http_exchange *x = conn->exchange;
-    if (x->head.expect_continue && exchange_unread(x) == x->head.head_len) {
+    if (x->head.expect_continue && http_exchange_unread(x) == x->head.head_len) {
         static char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
         struct iovec vec = {line, sizeof line - 1};
         x->head.expect_continue = false;
@@ -464,9 +335,21 @@ static void conn_await_body(struct http_conn *conn)
     }
 }
 
+/* Whether there is a byte that could belong to a request: a lone empty line, which some clients send behind a body,
+ * does not begin one. */
+static bool conn_has_input(const struct http_conn *conn)
+{
+    const struct http_exchange *x = conn->exchange;
+    size_t unread = http_exchange_unread(x);
+    return unread > 2 || (unread > 0 && !x->head.skipped_crlf);
+}
+
 /* Waits for the rest of a request, unless the client said that there will be none. */
 static void conn_wait(struct http_conn *conn)
 {
+    if (!conn_has_input(conn)) {
+        return;
+    }
     if (conn->eof) {
         conn_fail(conn, 400, "The connection was closed for writing before the request was complete.");
         return;
@@ -484,11 +367,11 @@ static bool conn_step(struct http_conn *conn)
 {
     struct http_server *server = conn->server;
     struct http_exchange *x = conn->exchange;
-    if (exchange_unread(x) == 0) {
+    if (http_exchange_unread(x) == 0) {
         return false;
     }
     if (!x->head_done) {
-        switch (http_head_parse(&x->head, &server->head_limits, x->bytes + x->start, exchange_unread(x))) {
+        switch (http_head_parse(&x->head, &server->head_limits, x->bytes + x->start, http_exchange_unread(x))) {
         case HTTP_PARSE_MORE:
             conn_wait(conn);
             return false;
@@ -499,11 +382,11 @@ static bool conn_step(struct http_conn *conn)
             x->head_done = true;
         }
     }
-    if (exchange_unread(x) < request_size(x)) {
+    if (http_exchange_unread(x) < http_exchange_size(x)) {
         conn_wait(conn);
         return false;
     }
-    exchange_publish(x);
+    http_exchange_publish(x);
     http_conn_enter(conn, HTTP_PHASE_HANDLER);
     HTTP_COUNT(server, requests, 1);
     server->handler(&x->public, server->handler_arg);
@@ -522,8 +405,10 @@ static void conn_settle(struct http_conn *conn)
         conn_free(conn);
         return;
     }
-    if (takes_requests(conn) && exchange_unread(conn->exchange) == 0) {
-        conn_release(conn);
+    if (takes_requests(conn) && !conn_has_input(conn)) {
+        if (http_exchange_unread(conn->exchange) == 0) {
+            conn_release(conn);
+        }
         if (conn->eof || (conn->server->draining && conn->phase == HTTP_PHASE_IDLE)) {
             http_conn_close(conn);
             return;
@@ -538,7 +423,7 @@ void http_conn_run(struct http_conn *conn)
     conn->busy = true;
     for (unsigned left = conn->server->limits.max_pipelined; takes_requests(conn) && conn_step(conn);) {
         if (--left == 0) {
-            if (exchange_unread(conn->exchange) > 0) {
+            if (http_exchange_unread(conn->exchange) > 0) {
                 http_conn_enter(conn, HTTP_PHASE_REQUEST);
                 http_conn_schedule(conn);
             }
@@ -628,7 +513,7 @@ void http_conn_poll(struct http_conn *conn)
         return;
     }
     bool handled = conn->phase == HTTP_PHASE_HANDLER;
-    if (conn_acquire(conn) < 0 || (!handled && exchange_make_room(conn->exchange) < 0)) {
+    if (conn_acquire(conn) < 0 || (!handled && http_exchange_make_room(conn->exchange) < 0)) {
         conn_out_of_memory(conn);
         return;
     }

@@ -1,5 +1,6 @@
 /*
- * server/http_conn.h: what http.c (server), http_conn.c (connections) and http_respond.c (answers) share.
+ * server/http_conn.h: what http.c (server), http_conn.c (connections), http_exchange.c (requests and their
+ * bytes) and http_respond.c (answers) share.
  * Nobody else includes it; the essay is in http_conn.c.
  */
 #ifndef SERVER_HTTP_CONN_H
@@ -93,6 +94,7 @@ struct http_server {
     size_t refused; /* those only here to be told 503 */
     struct http_exchange *free_exchanges;
     unsigned free_count;
+    size_t buffered; /* bytes of buffers beyond their base size, at most max_buffered */
     struct evbuffer *body;
 
     struct http_listener listeners[HTTP_LISTENERS_MAX];
@@ -133,8 +135,20 @@ void http_conn_close(struct http_conn *conn); /* now, or when `busy` ends */
 void http_conn_send(struct http_conn *conn, struct iovec *vec, int n, struct evbuffer *rest); /* rest may be NULL */
 void http_conn_answered(struct http_conn *conn, bool close, bool linger);
 void http_conn_destroy(struct http_conn *conn); /* at server's end: cancels, closes, frees */
+
+/* http_exchange.c */
+struct http_exchange *http_exchange_new(struct http_conn *conn); /* from the pool if it can; NULL without memory */
+void http_exchange_release(struct http_exchange *x);             /* back to the pool; NULL is fine */
 void http_exchange_free(struct http_exchange *x);
-void http_exchange_reset(struct http_exchange *x); /* for the next request; keeps the bytes */
+void http_exchange_reset(struct http_exchange *x);          /* for the next request; keeps the bytes */
+size_t http_exchange_unread(const struct http_exchange *x); /* bytes of input; 0 for NULL */
+size_t http_exchange_size(const struct http_exchange *x);   /* of the current request, whose head is complete */
+void http_exchange_publish(struct http_exchange *x);        /* parsed head to `public`: decodes, ends strings */
+
+/* Makes room behind the input for another read: moves it to the front, and grows step by step as a body arrives, so
+ * that a mere announcement of a large one costs nothing. Returns -1 without memory or over max_buffered. Not while the
+ * handler has the request. */
+int http_exchange_make_room(struct http_exchange *x);
 
 /* http_respond.c: a 503 that needs no memory, for when there is none or no descriptor. */
 struct iovec http_canned_503(void);

@@ -41,7 +41,7 @@ const char *http_peer(const struct http_request *request, char out[HTTP_PEER_MAX
         struct sockaddr_in v4;
         struct sockaddr_in6 v6;
         struct sockaddr_storage storage;
-    } peer;
+    } peer = {.storage = {0}};
     socklen_t len = sizeof peer;
     char address[INET6_ADDRSTRLEN] = "";
     out[0] = '\0';

@@ -51,6 +51,7 @@ static const struct http_limits default_limits = {.max_line = 200,
                                                   .max_head = 1000,
                                                   .max_headers = 10,
                                                   .max_body = 100000,
+                                                  .max_buffered = 1000000,
                                                   .max_connections = 10,
                                                   .max_pipelined = 4,
                                                   .request_timeout_ms = 5000,
@@ -461,6 +462,70 @@ static void test_large_body(void **state)
     }
     client_close(&c);
     stop(&f);
+}
+
+/* Bodies under way share one bound; what is over it is told so, and the rest goes on. */
+static void test_buffered_bound(void **state)
+{
+    struct fixture f;
+    struct client c[2];
+    char body[60000];
+    struct http_limits limits = default_limits;
+    (void)state;
+    limits.max_body = 70000;
+    limits.max_buffered = 100000;
+    start(&f, &limits);
+    memset(body, 'x', sizeof body);
+    for (int i = 0; i < 2; i++) {
+        client_open(&c[i], &f);
+        client_send(&c[i], "POST /x HTTP/1.1\r\n" HOST "Content-Length: 60001\r\n\r\n");
+        client_send_bytes(&c[i], body, sizeof body);
+        pump_for(&f, 10);
+    }
+    client_expect(&c[1], "problem:out-of-memory");
+    assert_int_equal(COUNTER(&f, bad_503), 1);
+    client_send(&c[0], "y");
+    client_expect(&c[0], "xy");
+    client_close(&c[1]);
+    client_open(&c[1], &f);
+    client_send(&c[1], "POST /x HTTP/1.1\r\n" HOST "Content-Length: 60000\r\n\r\n");
+    client_send_bytes(&c[1], body, sizeof body);
+    client_expect(&c[1], "|60000|peer|x");
+    client_close(&c[0]);
+    client_close(&c[1]);
+    stop(&f);
+}
+
+/* An empty line behind a body is not the beginning of a request: no 408 for it, and no 400 at the end. */
+static void test_trailing_empty_line(void **state)
+{
+    struct fixture f;
+    struct client c;
+    struct http_limits limits = default_limits;
+    (void)state;
+    limits.request_timeout_ms = 50;
+    for (int how = 0; how < 3; how++) {
+        start(&f, &limits);
+        client_open(&c, &f);
+        client_send(&c, "POST /x HTTP/1.1\r\n" HOST "Content-Length: 1\r\n\r\nb\r\n");
+        client_expect(&c, "|1|peer|b");
+        client_forget(&c);
+        pump_for(&f, 100);
+        if (how == 0) {
+            client_send(&c, "GET /hi HTTP/1.1\r\n" HOST "\r\n");
+            client_expect(&c, "hello");
+        } else if (how == 1) {
+            shutdown(c.fd, SHUT_WR);
+            client_expect_end(&c);
+            assert_int_equal(c.len, 0);
+        } else {
+            http_server_drain(f.server, NULL, NULL);
+            client_expect_end(&c);
+            assert_int_equal(c.len, 0);
+        }
+        client_close(&c);
+        stop(&f);
+    }
 }
 
 static void test_pipelining(void **state)
@@ -1212,6 +1277,8 @@ int main(void)
         cmocka_unit_test(test_head_and_empty),
         cmocka_unit_test(test_byte_by_byte),
         cmocka_unit_test(test_large_body),
+        cmocka_unit_test(test_buffered_bound),
+        cmocka_unit_test(test_trailing_empty_line),
         cmocka_unit_test(test_pipelining),
         cmocka_unit_test(test_deferred),
         cmocka_unit_test(test_deferred_flood),
