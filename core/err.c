@@ -14,6 +14,16 @@ void err_clear(struct err *e)
     e->message[0] = '\0';
 }
 
+/* Hostile text (a file's name, a key) must not make a second line or move a terminal's cursor. */
+static void make_one_line(char *text)
+{
+    for (; *text != '\0'; text++) {
+        if ((unsigned char)*text < 0x20 || *text == 0x7f) {
+            *text = ' ';
+        }
+    }
+}
+
 int err_set(struct err *e, const char *format, ...)
 {
     if (e == NULL || err_isset(e)) {
@@ -23,6 +33,10 @@ int err_set(struct err *e, const char *format, ...)
     va_start(args, format);
     vsnprintf(e->message, sizeof e->message, format, args);
     va_end(args);
+    if (e->message[0] == '\0') {
+        snprintf(e->message, sizeof e->message, "failed"); /* an error without words is still an error */
+    }
+    make_one_line(e->message);
     return -1;
 }
 
@@ -41,7 +55,8 @@ int err_prefix(struct err *e, const char *format, ...)
     if (used + 2 < sizeof context) {
         snprintf(context + used, sizeof context - used, ": %.*s", (int)(sizeof context - used - 3), e->message);
     }
-    memcpy(e->message, context, sizeof e->message);
+    make_one_line(context);
+    memcpy(e->message, context, strlen(context) + 1);
     return -1;
 }
 

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <openssl/evp.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -105,7 +106,11 @@ char *file_read(const char *path, size_t limit, size_t *size, struct err *e)
     }
     ssize_t n = read_full(fd, data, (size_t)length);
     if (n < 0 || (uint64_t)n != length) {
-        fail(e, path, "cannot read");
+        if (n < 0) {
+            fail(e, path, "cannot read");
+        } else {
+            err_set(e, "%s: became shorter while it was read", path);
+        }
         mem_free(data);
         data = NULL;
         goto out;
@@ -170,33 +175,38 @@ void bytes_sha256(const void *bytes, size_t n, char hex[FILE_SHA256_HEX])
     hex_digest(digest, hex);
 }
 
-static int write_and_sync(const char *path, int flags, const void *bytes, size_t n, struct err *e)
+static int write_full(int fd, const void *bytes, size_t n)
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | flags, 0644);
-    if (fd < 0) {
-        return fail(e, path, "cannot create");
-    }
     size_t done = 0;
     while (done < n) {
         ssize_t w = write(fd, (const char *)bytes + done, n - done);
         if (w < 0 && errno != EINTR) {
-            fail(e, path, "cannot write");
-            close(fd);
             return -1;
         }
         done += w > 0 ? (size_t)w : 0;
     }
-    if (fsync(fd) < 0) {
-        fail(e, path, "cannot fsync");
-        close(fd);
-        return -1;
-    }
-    return close(fd) < 0 ? fail(e, path, "cannot close") : 0;
+    return 0;
 }
 
 int file_write(const char *path, const void *bytes, size_t n, struct err *e)
 {
-    return write_and_sync(path, O_EXCL, bytes, n, e);
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    if (fd < 0) {
+        return fail(e, path, "cannot create");
+    }
+    int result = 0;
+    if (write_full(fd, bytes, n) < 0) {
+        result = fail(e, path, "cannot write");
+    } else if (fsync(fd) < 0) {
+        result = fail(e, path, "cannot fsync");
+    }
+    if (close(fd) < 0 && result == 0) {
+        result = fail(e, path, "cannot close");
+    }
+    if (result < 0) {
+        unlink(path); /* ours: half a file must not pass for a file */
+    }
+    return result;
 }
 
 bool file_exists(const char *path)
@@ -232,11 +242,12 @@ static int parent_sync(const char *path, struct err *e)
     return result;
 }
 
-/* New name beside `path` for a temporary file of this process. */
+/* New name beside `path` for a temporary file: of this process, and of this call, as threads may replace one file. */
 static char *temporary_name(const char *path)
 {
-    char suffix[32];
-    snprintf(suffix, sizeof suffix, ".tmp-%ld", (long)getpid());
+    static atomic_uint calls;
+    char suffix[48];
+    snprintf(suffix, sizeof suffix, ".tmp-%ld-%u", (long)getpid(), atomic_fetch_add(&calls, 1));
     size_t n = strlen(path);
     char *name = mem_array(n + sizeof suffix, 1);
     if (name != NULL) {
@@ -263,17 +274,26 @@ int file_replace(const char *path, const void *bytes, size_t n, struct err *e)
     if (temporary == NULL) {
         return err_nomem(e);
     }
-    int result = write_and_sync(temporary, O_TRUNC, bytes, n, e);
-    if (result < 0) {
-        unlink(temporary);
-    } else {
+    unlink(temporary); /* left by a process of this number that was killed */
+    int result = file_write(temporary, bytes, n, e);
+    if (result == 0) {
         result = rename_over(temporary, path, e);
     }
     mem_free(temporary);
     return result;
 }
 
-int link_replace(const char *target, const char *link, struct err *e)
+/* New copy of a path without the slashes at its end: "current/" is what lies behind the link, not the link. */
+static char *without_end_slashes(const char *path)
+{
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/') {
+        n--;
+    }
+    return mem_strndup(path, n);
+}
+
+static int link_replace_named(const char *target, const char *link, struct err *e)
 {
     struct stat st;
     if (lstat(link, &st) == 0 && !S_ISLNK(st.st_mode)) {
@@ -294,8 +314,19 @@ int link_replace(const char *target, const char *link, struct err *e)
     return result;
 }
 
+int link_replace(const char *target, const char *link, struct err *e)
+{
+    char *name = without_end_slashes(link);
+    int result = name == NULL ? err_nomem(e) : link_replace_named(target, name, e);
+    mem_free(name);
+    return result;
+}
+
 int dir_create(const char *path, struct err *e)
 {
+    if (path[0] == '\0') {
+        return err_set(e, "cannot create a directory without a name");
+    }
     char *copy = mem_strdup(path);
     if (copy == NULL) {
         return err_nomem(e);
@@ -326,15 +357,21 @@ int dir_create(const char *path, struct err *e)
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
     (void)st, (void)type, (void)ftw;
-    return remove(path);
+    return remove(path) < 0 && errno != ENOENT ? -1 : 0; /* somebody else may be removing it, too */
 }
 
 int dir_remove_tree(const char *path, struct err *e)
 {
-    if (nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS) < 0 && errno != ENOENT) {
-        return fail(e, path, "cannot remove");
+    char *name = without_end_slashes(path);
+    if (name == NULL) {
+        return err_nomem(e);
     }
-    return 0;
+    int result = 0;
+    if (nftw(name, remove_entry, 16, FTW_DEPTH | FTW_PHYS) < 0 && errno != ENOENT) {
+        result = fail(e, path, "cannot remove");
+    }
+    mem_free(name);
+    return result;
 }
 
 char *path_join(const char *a, const char *b)

@@ -31,7 +31,7 @@ char *file_read(const char *path, size_t limit, size_t *size, struct err *e);
 int file_sha256(const char *path, char hex[FILE_SHA256_HEX], uint64_t *size, struct err *e);
 void bytes_sha256(const void *bytes, size_t n, char hex[FILE_SHA256_HEX]);
 
-/* Writes and fsyncs a new file (mode 0644; an existing one is an error unless replaced by file_replace). */
+/* Writes and fsyncs a new file (mode 0644). An existing one is an error; a failure leaves no file behind. */
 int file_write(const char *path, const void *bytes, size_t n, struct err *e);
 
 /* Atomically replaces `path`: temporary file beside it, fsync, rename, fsync of the directory. */

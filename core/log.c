@@ -46,8 +46,8 @@ void log_line(enum log_level level, const char *format, ...)
     if (n > 0) {
         used += (size_t)n < sizeof line - used - 1 ? (size_t)n : sizeof line - used - 2;
     }
-    for (size_t i = 0; i < used; i++) { /* hostile text must not forge a second line */
-        if (line[i] == '\n' || line[i] == '\r') {
+    for (size_t i = 0; i < used; i++) { /* hostile text must not forge a second line or steer a terminal */
+        if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f) {
             line[i] = ' ';
         }
     }

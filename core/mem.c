@@ -60,7 +60,9 @@ char *mem_strndup(const char *text, size_t length)
 {
     char *p = length == SIZE_MAX ? NULL : allocate(length + 1, 1);
     if (p != NULL) {
-        memcpy(p, text, length);
+        if (length > 0) {
+            memcpy(p, text, length);
+        }
         p[length] = '\0';
     }
     return p;

@@ -78,7 +78,9 @@ static int compare(const void *a, const void *b)
 
 void topk_sort(struct topk *t)
 {
-    qsort(t->entries, t->n, sizeof *t->entries, compare);
+    if (t->n > 1) {
+        qsort(t->entries, t->n, sizeof *t->entries, compare);
+    }
 }
 
 size_t topk_naive(struct scored *out, size_t k, const float *scores, size_t n)
