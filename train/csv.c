@@ -465,6 +465,11 @@ int csv_column(const struct csv *c, const char *name, struct err *e)
     return -1;
 }
 
+const char *csv_column_name(const struct csv *c, size_t column)
+{
+    return c->names[column];
+}
+
 size_t csv_columns(const struct csv *c)
 {
     return c->n_columns;

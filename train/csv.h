@@ -44,6 +44,9 @@ void csv_close(struct csv *c); /* NULL is fine */
 int csv_column(const struct csv *c, const char *name, struct err *e);
 size_t csv_columns(const struct csv *c);
 
+/* Name of a column, borrowed; of a "name:type" header the whole. */
+const char *csv_column_name(const struct csv *c, size_t column);
+
 /* Next row: 1 and fields [csv_columns] (borrowed until the next call), 0 at the end, -1 on error. */
 int csv_next(struct csv *c, const struct span **fields, struct err *e);
 

@@ -16,43 +16,43 @@
 #include "core/simd.h"
 #include "core/vecmath.h"
 
-typedef int32_t ivec16 __attribute__((vector_size(64), aligned(4), may_alias));
+typedef int32_t ivec8 __attribute__((vector_size(32), aligned(4), may_alias));
 
-/* exp of 16 numbers in (-87.3, 88): 2^n * p(r) with x = n ln 2 + r. A macro since vectors wider than the baseline's
+/* exp of 8 numbers in (-87.3, 88): 2^n * p(r) with x = n ln 2 + r. A macro since vectors wider than the baseline's
  * registers can't be passed to functions. */
-#define VEC16_EXP(result, x)                                                                                           \
+#define VEC8_EXP(result, x)                                                                                           \
     do {                                                                                                               \
-        vec16 shifted_ = (x) * 1.44269504088896341f + 12582912.0f;                                                     \
-        vec16 whole_ = shifted_ - 12582912.0f;                                                                         \
-        vec16 r_ = (x) - whole_ * 0.693359375f - whole_ * -2.12194440e-4f;                                             \
-        vec16 p_ = 1.3888889e-3f * r_ + 8.3333333e-3f;                                                                 \
+        vec8 shifted_ = (x) * 1.44269504088896341f + 12582912.0f;                                                     \
+        vec8 whole_ = shifted_ - 12582912.0f;                                                                         \
+        vec8 r_ = (x) - whole_ * 0.693359375f - whole_ * -2.12194440e-4f;                                             \
+        vec8 p_ = 1.3888889e-3f * r_ + 8.3333333e-3f;                                                                 \
         p_ = p_ * r_ + 4.1666667e-2f;                                                                                  \
         p_ = p_ * r_ + 1.6666667e-1f;                                                                                  \
         p_ = p_ * r_ + 0.5f;                                                                                           \
         p_ = p_ * r_ + 1.0f;                                                                                           \
         p_ = p_ * r_ + 1.0f;                                                                                           \
-        ivec16 bits_ = (ivec16)p_ + (((ivec16)shifted_ - 0x4b400000) << 23);                                           \
-        (result) = (vec16)bits_;                                                                                       \
+        ivec8 bits_ = (ivec8)p_ + (((ivec8)shifted_ - 0x4b400000) << 23);                                           \
+        (result) = (vec8)bits_;                                                                                       \
     } while (0)
 
 static const float EXP_FLOOR = -87.0f;
 
 SIMD_CLONES float vec_exp_sum(float *x, float shift, size_t n)
 {
-    vec16 sums = {0};
+    vec8 sums = {0};
     size_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-        vec16 v = *(vec16 *)(x + i) - shift;
-        ivec16 keep = v > EXP_FLOOR;
-        v = (vec16)((ivec16)v & keep);
-        vec16 y;
-        VEC16_EXP(y, v);
-        y = (vec16)((ivec16)y & keep);
-        *(vec16 *)(x + i) = y;
+    for (; i + 8 <= n; i += 8) {
+        vec8 v = *(vec8 *)(x + i) - shift;
+        ivec8 keep = v > EXP_FLOOR;
+        v = (vec8)((ivec8)v & keep);
+        vec8 y;
+        VEC8_EXP(y, v);
+        y = (vec8)((ivec8)y & keep);
+        *(vec8 *)(x + i) = y;
         sums += y;
     }
     float sum = 0;
-    for (int lane = 0; lane < 16; lane++) {
+    for (int lane = 0; lane < 8; lane++) {
         sum += sums[lane];
     }
     for (; i < n; i++) {

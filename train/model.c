@@ -141,6 +141,14 @@ void model_initialize(struct model *m, double init_scale, uint64_t seed)
     }
 }
 
+void model_copy_values(struct model *to, const struct model *from)
+{
+    for (size_t i = 0; i < from->n_parameters; i++) {
+        const struct parameter *p = &from->parameters[i];
+        memcpy(to->parameters[i].value, p->value, parameter_size(p) * sizeof *p->value);
+    }
+}
+
 int model_write(const struct model *m, const char *path, struct err *e)
 {
     struct tensor *tensors = mem_array(m->n_parameters, sizeof *tensors);

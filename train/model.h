@@ -40,6 +40,9 @@ void model_free(struct model *m);
  * layer Glorot & Bengio (AISTATS 2010), biases 0; optimizer state 0. */
 void model_initialize(struct model *m, double init_scale, uint64_t seed);
 
+/* Copies all values (not the optimizer's state) between models of the same schema. */
+void model_copy_values(struct model *to, const struct model *from);
+
 /* Writes all values as a safetensors file. */
 int model_write(const struct model *m, const char *path, struct err *e);
 

@@ -1,0 +1,443 @@
+/*
+ * recall-train eval: a bundle's metrics on a file of user-item pairs, ranking the whole catalogue.
+ *
+ * The bundle says how its training data looked (the manifest's "data"): column names, delimiter, where the users' features
+ * were. What is evaluated is the bundle as it stands, its own item vectors included, not a model retrained from somewhere.
+ */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/bundle.h"
+#include "core/fileio.h"
+#include "core/idmap.h"
+#include "core/log.h"
+#include "core/mem.h"
+#include "train/command.h"
+#include "train/csv.h"
+#include "train/dataset.h"
+#include "train/evaluate.h"
+
+static const char help[] =
+    "usage: recall-train eval BUNDLE --test FILE [--exclude FILE] [--users FILE] [--k 10,20,50,100] [--threads N]\n"
+    "                         [--report FILE.json]\n"
+    "\n"
+    "Ranks all items for every user of the test file and prints the metrics, tab-separated.\n"
+    "\n"
+    "  --test FILE     pairs that should be found; columns and delimiter as in the training events\n"
+    "  --exclude FILE  pairs already seen (usually the train events): left out of the ranking, the source of histories,\n"
+    "                  and of the popularity baseline\n"
+    "  --users FILE    the users' features; default: the users file of the training configuration, if it is still there\n"
+    "  --k LIST        cut-offs of recall, ndcg, hit rate and coverage, ascending, up to 1000\n";
+
+struct options {
+    const char *bundle, *test, *exclude, *users, *report;
+    struct metric_cutoffs at;
+    unsigned threads;
+};
+
+static int parse_cutoffs(const char *text, struct metric_cutoffs *at)
+{
+    at->n = 0;
+    for (const char *p = text;; p++) {
+        char *end;
+        unsigned long k = strtoul(p, &end, 10);
+        uint32_t before = at->n > 0 ? at->k[at->n - 1] : 0;
+        if (end == p || *p < '0' || *p > '9' || k <= before || k > METRIC_MAX_K || at->n == METRIC_MAX_KS ||
+            (*end != ',' && *end != '\0')) {
+            command_usage("eval", "--k must be at most %d ascending numbers up to %d, not '%s'", METRIC_MAX_KS, METRIC_MAX_K,
+                          text);
+            return -1;
+        }
+        at->k[at->n++] = (uint32_t)k;
+        if (*end == '\0') {
+            return 0;
+        }
+        p = end;
+    }
+}
+
+/* -1: go on; otherwise the exit status. */
+static int parse_options(int argc, char **argv, struct options *o)
+{
+    static const struct option longs[] = {
+        {"test", required_argument, NULL, 't'},   {"exclude", required_argument, NULL, 'x'},
+        {"users", required_argument, NULL, 'u'},  {"k", required_argument, NULL, 'k'},
+        {"report", required_argument, NULL, 'r'}, {"threads", required_argument, NULL, 'n'},
+        {"help", no_argument, NULL, 'h'},         {0}};
+    int c;
+    while ((c = getopt_long(argc, argv, "h", longs, NULL)) != -1) {
+        unsigned long long n = 0;
+        switch (c) {
+        case 't':
+            o->test = optarg;
+            break;
+        case 'x':
+            o->exclude = optarg;
+            break;
+        case 'u':
+            o->users = optarg;
+            break;
+        case 'r':
+            o->report = optarg;
+            break;
+        case 'k':
+            if (parse_cutoffs(optarg, &o->at) < 0) {
+                return STATUS_USAGE;
+            }
+            break;
+        case 'n':
+            if (parse_count("eval", "--threads", optarg, 1, 1024, &n) < 0) {
+                return STATUS_USAGE;
+            }
+            o->threads = (unsigned)n;
+            break;
+        case 'h':
+            fputs(help, stdout);
+            return STATUS_DONE;
+        default:
+            return STATUS_USAGE;
+        }
+    }
+    if (argc - optind != 1 || o->test == NULL) {
+        return command_usage("eval", "one bundle and --test are needed");
+    }
+    o->bundle = argv[optind];
+    return -1;
+}
+
+/* --- how the data looks ---------------------------------------------------------------------------------------------*/
+
+/* The manifest's "data", as the readers want it. Strings are borrowed from the manifest. */
+struct layout {
+    struct events_config events;
+    const char *users_path, *users_id, *delimiter;
+    const char **columns_events, **columns_users; /* NULL: a header names them */
+};
+
+static const char *member(const json_t *data, const char *name, const char *otherwise)
+{
+    const char *text = json_string_value(json_object_get(data, name));
+    return text == NULL ? otherwise : text;
+}
+
+/* A NULL-terminated list of the strings of a JSON array, or NULL. */
+static const char **names_of(const json_t *list)
+{
+    size_t n = json_array_size(list);
+    const char **names = n == 0 ? NULL : mem_array(n + 1, sizeof *names);
+    for (size_t i = 0; names != NULL && i < n; i++) {
+        const char *name = json_string_value(json_array_get(list, i));
+        names[i] = name == NULL ? "" : name;
+    }
+    return names;
+}
+
+static void layout_init(struct layout *l, const struct bundle *b)
+{
+    const json_t *data = json_object_get(b->manifest, "data");
+    const json_t *label_min = json_object_get(data, "label_min");
+    *l = (struct layout){0};
+    l->events.user = (char *)(uintptr_t)member(data, "user", "user_id");
+    l->events.item = (char *)(uintptr_t)member(data, "item", "item_id");
+    l->events.time = (char *)(uintptr_t)member(data, "time", NULL);
+    l->events.label = (char *)(uintptr_t)member(data, "label", NULL);
+    l->events.label_min = json_is_number(label_min) ? json_number_value(label_min) : 1.0;
+    l->delimiter = member(data, "delimiter", ",");
+    l->users_path = member(data, "users", NULL);
+    l->users_id = member(data, "users_id", l->events.user);
+    l->columns_events = names_of(json_object_get(data, "columns_events"));
+    l->columns_users = names_of(json_object_get(data, "columns_users"));
+}
+
+static void layout_release(struct layout *l)
+{
+    mem_free((void *)l->columns_events);
+    mem_free((void *)l->columns_users);
+}
+
+/* --- users ------------------------------------------------------------------------------------------------------------*/
+
+/* The bundle seen as a dataset: what the tower ranker needs of one. */
+struct run {
+    struct bundle *bundle;
+    struct layout layout;
+    struct idmap *users;
+    struct dataset d; /* only what tower_ranker reads */
+    struct interactions relevant, seen;
+    uint32_t *unreachable;
+    uint32_t *item_count;
+};
+
+static bool needs_table(const struct tower_spec *spec)
+{
+    for (uint32_t i = 0; i < spec->n_features; i++) {
+        if (spec->features[i].type != FEATURE_ID && spec->features[i].type != FEATURE_SEQUENCE) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static struct value text_value(const char *text, size_t n)
+{
+    return (struct value){.kind = n > 0 ? VALUE_TEXT : VALUE_MISSING, .text = text, .length = n};
+}
+
+/* Encodes the rows of the users file that belong to users of the test, in file order; row_of[user] says where. */
+static int encode_table(struct run *run, struct csv *csv, struct feature_rows *rows, uint32_t *row_of, struct err *e)
+{
+    const struct tower_spec *spec = rows->spec;
+    int field[SCHEMA_MAX_FEATURES];
+    int id = csv_column(csv, run->layout.users_id, e);
+    for (uint32_t i = 0; i < spec->n_features && id >= 0; i++) {
+        const struct feature *f = &spec->features[i];
+        field[i] = f->type == FEATURE_ID ? id : f->type == FEATURE_SEQUENCE ? -1 : csv_column(csv, f->name, e);
+        if (field[i] < 0 && f->type != FEATURE_SEQUENCE) {
+            return -1;
+        }
+    }
+    const struct span *fields;
+    int more = id < 0 ? -1 : 0;
+    while (id >= 0 && (more = csv_next(csv, &fields, e)) > 0) {
+        struct value values[SCHEMA_MAX_FEATURES];
+        struct feature_error fe;
+        uint32_t user = idmap_find(run->users, fields[id].text, fields[id].length);
+        if (user == IDMAP_NONE || row_of[user] != UINT32_MAX) {
+            continue;
+        }
+        for (uint32_t i = 0; i < spec->n_features; i++) {
+            values[i] = field[i] < 0 ? text_value("", 0) : text_value(fields[field[i]].text, fields[field[i]].length);
+        }
+        if (features_add(rows, values, &fe) == 0) {
+            row_of[user] = (uint32_t)(rows->n - 1);
+        } else if (csv_reject(csv, fe.feature < 0 ? -1 : field[fe.feature], fe.message, e) < 0) {
+            return -1;
+        }
+    }
+    return more;
+}
+
+static int read_table(struct run *run, const char *path, struct feature_rows *rows, uint32_t *row_of, struct err *e)
+{
+    struct csv_options format = {.delimiter = run->layout.delimiter, .columns = run->layout.columns_users};
+    struct csv *csv = csv_open(path, &format, e);
+    int result = csv == NULL ? -1 : encode_table(run, csv, rows, row_of, e);
+    csv_close(csv);
+    return result;
+}
+
+/* All users' rows in user order: from the table where it has them, else from the id alone. */
+static int order_rows(struct run *run, const struct feature_rows *table, const uint32_t *row_of, struct err *e)
+{
+    struct feature_rows *rows = &run->d.rows[SIDE_USER];
+    size_t without = 0;
+    for (uint32_t u = 0; u < run->d.n_users; u++) {
+        struct value values[SCHEMA_MAX_FEATURES] = {{.kind = VALUE_MISSING}};
+        struct feature_error fe;
+        if (row_of[u] != UINT32_MAX) {
+            if (feature_rows_copy(rows, table, row_of[u]) < 0) {
+                return err_nomem(e);
+            }
+            continue;
+        }
+        without++;
+        struct span id = idmap_get(run->users, u);
+        for (uint32_t i = 0; i < rows->spec->n_features; i++) {
+            values[i] = rows->spec->features[i].type == FEATURE_ID ? text_value(id.text, id.length) : text_value("", 0);
+        }
+        if (features_add(rows, values, &fe) < 0) {
+            return err_set(e, "user %.*s: %s", (int)id.length, id.text, fe.message);
+        }
+    }
+    if (without > 0 && needs_table(rows->spec)) {
+        log_warn("%zu of %zu test users have no row in the users file: their features count as missing", without,
+                 run->d.n_users);
+    }
+    return 0;
+}
+
+static int encode_users(struct run *run, const char *path, struct err *e)
+{
+    const struct tower_spec *spec = &run->bundle->schema.towers[SIDE_USER];
+    struct feature_rows table;
+    uint32_t *row_of = mem_array(run->d.n_users, sizeof *row_of);
+    int result = -1;
+    if (feature_rows_init(&table, spec) < 0 || row_of == NULL || feature_rows_init(&run->d.rows[SIDE_USER], spec) < 0) {
+        err_nomem(e);
+        goto out;
+    }
+    memset(row_of, 0xff, run->d.n_users * sizeof *row_of);
+    if (path == NULL && run->layout.users_path != NULL && file_exists(run->layout.users_path)) {
+        path = run->layout.users_path;
+    }
+    if (path == NULL && needs_table(spec)) {
+        err_set(e, "the user tower reads features of a users file, and %s is not there; say --users FILE",
+                run->layout.users_path == NULL ? "none" : run->layout.users_path);
+        goto out;
+    }
+    if (path != NULL && needs_table(spec) && read_table(run, path, &table, row_of, e) < 0) {
+        goto out;
+    }
+    result = order_rows(run, &table, row_of, e);
+out:
+    mem_free(row_of);
+    feature_rows_release(&table);
+    return result;
+}
+
+/* --- the rest ---------------------------------------------------------------------------------------------------------*/
+
+static int read_pairs(struct run *run, const struct options *o, struct err *e)
+{
+    struct events_file file = {
+        .path = o->test,
+        .columns = &run->layout.events,
+        .format = {.delimiter = run->layout.delimiter, .columns = run->layout.columns_events},
+    };
+    const struct strtab *items = &run->bundle->item_ids;
+    if (dataset_eval_file(&file, PAIRS_RELEVANT, items, run->users, &run->relevant, &run->unreachable, e) < 0) {
+        return -1;
+    }
+    file.path = o->exclude;
+    return o->exclude == NULL ? 0 : dataset_eval_file(&file, PAIRS_SEEN, items, run->users, &run->seen, NULL, e);
+}
+
+/* Table rows of the catalogue's items in the history's vocabulary. */
+static int map_history(struct run *run, struct err *e)
+{
+    const struct tower_spec *spec = &run->d.schema.towers[SIDE_USER];
+    run->d.history = -1;
+    for (uint32_t i = 0; i < spec->n_features; i++) {
+        run->d.history = spec->features[i].type == FEATURE_SEQUENCE ? (int)i : run->d.history;
+    }
+    if (run->d.history < 0) {
+        return 0;
+    }
+    run->d.history_row = mem_array(run->d.n_items, sizeof *run->d.history_row);
+    if (run->d.history_row == NULL) {
+        return err_nomem(e);
+    }
+    for (size_t i = 0; i < run->d.n_items; i++) {
+        size_t n;
+        const char *id = strtab_get(&run->bundle->item_ids, i, &n);
+        run->d.history_row[i] = feature_lookup(&spec->features[run->d.history], id, n);
+    }
+    return 0;
+}
+
+static json_t *rank(struct run *run, const struct options *o, struct ranker ranker, const char *name, struct err *e)
+{
+    struct evaluation ev = {
+        .n_users = run->d.n_users,
+        .n_items = run->d.n_items,
+        .seen = o->exclude == NULL ? NULL : &run->seen,
+        .relevant = &run->relevant,
+        .unreachable = run->unreachable,
+        .at = o->at,
+        .threads = o->threads,
+    };
+    struct metrics m;
+    return evaluate(&ev, &ranker, name, &m, e) < 0 ? NULL : metrics_to_json(&m);
+}
+
+static json_t *rank_popular(struct run *run, const struct options *o, struct err *e)
+{
+    run->item_count = mem_array(run->d.n_items, sizeof *run->item_count);
+    if (run->item_count == NULL) {
+        err_nomem(e);
+        return NULL;
+    }
+    for (size_t i = 0; i < run->seen.n; i++) {
+        run->item_count[run->seen.item[i]]++;
+    }
+    struct popularity popularity = {run->item_count, run->d.n_items};
+    return rank(run, o, (struct ranker){popularity_score, &popularity}, "popularity", e);
+}
+
+static void print_metrics(const json_t *report)
+{
+    const char *key;
+    json_t *value;
+    const json_t *popular = json_object_get(json_object_get(report, "baselines"), "popularity");
+    printf("metric\tmodel%s\n", popular == NULL ? "" : "\tpopularity");
+    json_object_foreach(json_object_get(report, "metrics"), key, value) {
+        printf("%s\t%.6g", key, json_number_value(value));
+        if (popular != NULL) {
+            printf("\t%.6g", json_number_value(json_object_get(popular, key)));
+        }
+        printf("\n");
+    }
+}
+
+static int evaluate_bundle(struct run *run, const struct options *o, struct err *e)
+{
+    const struct bundle *b = run->bundle;
+    struct tower_ranker *ranker = NULL;
+    json_t *baselines = json_object();
+    json_t *report = NULL;
+    int result = -1;
+    if (read_pairs(run, o, e) < 0) {
+        goto out;
+    }
+    run->d.schema = b->schema; /* a borrowed copy: the bundle stays its owner */
+    run->d.n_users = idmap_count(run->users);
+    run->d.n_items = b->n_items;
+    if (encode_users(run, o->users, e) < 0 || map_history(run, e) < 0) {
+        goto out;
+    }
+    ranker = tower_ranker_new(&run->d, o->exclude == NULL ? NULL : &run->seen, &b->towers[SIDE_USER], b->item_vectors,
+                              o->threads, e);
+    json_t *metrics =
+        ranker == NULL ? NULL : rank(run, o, (struct ranker){tower_ranker_score, ranker}, "model", e);
+    if (metrics == NULL) {
+        goto out;
+    }
+    report = json_pack("{s:s, s:o, s:O}", "model", b->version, "metrics", metrics, "baselines", baselines);
+    if (o->exclude != NULL) {
+        json_t *popular = rank_popular(run, o, e);
+        if (popular == NULL) {
+            goto out;
+        }
+        json_object_set_new(baselines, "popularity", popular);
+    }
+    print_metrics(report);
+    result = o->report == NULL ? 0 : write_report(o->report, report, e);
+out:
+    json_decref(report);
+    json_decref(baselines);
+    tower_ranker_free(ranker);
+    return result;
+}
+
+int cmd_eval(int argc, char **argv)
+{
+    struct options options = {.at = metric_default_cutoffs, .threads = count_processors()};
+    struct run run = {0};
+    struct err e = ERR_INIT;
+    int status = parse_options(argc, argv, &options);
+    if (status >= 0) {
+        return status;
+    }
+    run.users = idmap_new();
+    run.bundle = run.users == NULL ? NULL : bundle_open(options.bundle, &e);
+    if (run.bundle == NULL) {
+        status = command_failed(&e);
+    } else {
+        layout_init(&run.layout, run.bundle);
+        status = evaluate_bundle(&run, &options, &e) < 0 ? command_failed(&e) : STATUS_DONE;
+        layout_release(&run.layout);
+    }
+    interactions_release(&run.relevant);
+    interactions_release(&run.seen);
+    mem_free(run.unreachable);
+    mem_free(run.item_count);
+    mem_free(run.d.history_row);
+    if (run.d.rows[SIDE_USER].columns != NULL) {
+        feature_rows_release(&run.d.rows[SIDE_USER]);
+    }
+    bundle_free(run.bundle);
+    idmap_free(run.users);
+    return status;
+}

@@ -1,0 +1,265 @@
+/*
+ * recall-train fit: configuration -> data -> training -> evaluation -> index -> published bundle.
+ */
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/buf.h"
+#include "core/log.h"
+#include "core/mem.h"
+#include "train/command.h"
+#include "train/evaluate.h"
+#include "train/export.h"
+#include "train/fit.h"
+#include "train/index_build.h"
+
+static const char help[] =
+    "usage: recall-train fit CONFIG.yaml [--set key=value]... [--report FILE.json]\n"
+    "\n"
+    "Trains a two-tower model, evaluates it on the test part, builds the index, and publishes a bundle as\n"
+    "<output.dir>/<version>, with <output.dir>/current pointing at it. Prints the published directory.\n"
+    "\n"
+    "  --set key=value     override a setting, e.g. --set optimizer.epochs=5 --set output.dir=/srv/models\n"
+    "  --report FILE.json  write metrics, baselines, training and index figures; - is stdout\n"
+    "  --parameters        list every setting with type, range, default and meaning, tab-separated\n";
+
+enum { MAX_SETS = 256 };
+
+struct fit_options {
+    const char *config, *report;
+    const char *sets[MAX_SETS];
+    size_t n_sets;
+};
+
+/* Everything that a fit makes on its way. */
+struct fit_run {
+    struct train_config *config;
+    struct dataset *d;
+    struct model *model;
+    float *item_vectors;
+    struct tower_ranker *ranker;
+    float *queries;
+    size_t n_queries;
+    struct ann *index;
+    json_t *train, *metrics, *baselines, *index_record;
+    unsigned threads;
+    char *published;
+};
+
+/* Evaluates one ranker on the test part; a new JSON object, or NULL. */
+static json_t *evaluate_test(struct fit_run *run, struct ranker ranker, const char *name, struct err *e)
+{
+    struct evaluation ev = {
+        .n_users = run->d->n_users,
+        .n_items = run->d->n_items,
+        .seen = &run->d->train,
+        .relevant = &run->d->test,
+        .unreachable = run->d->unreachable,
+        .at = metric_default_cutoffs,
+        .threads = run->threads,
+    };
+    struct metrics m;
+    if (evaluate(&ev, &ranker, name, &m, e) < 0) {
+        return NULL;
+    }
+    log_info("%-11s recall@20 %.4f  ndcg@20 %.4f  hit_rate@10 %.4f  mrr %.4f  coverage@20 %.4f  (%zu users)", name,
+             metrics_get(&m, "recall@20"), metrics_get(&m, "ndcg@20"), metrics_get(&m, "hit_rate@10"), m.mrr,
+             metrics_get(&m, "coverage@20"), m.users);
+    return metrics_to_json(&m);
+}
+
+static int evaluate_model(struct fit_run *run, struct err *e)
+{
+    if (run->d->test.n == 0) {
+        log_info("no test part (data.split.method none): metrics are left out");
+        run->metrics = json_object();
+        run->baselines = json_object();
+        return 0;
+    }
+    struct popularity popularity = {run->d->item_count, run->d->n_items};
+    run->metrics = evaluate_test(run, (struct ranker){tower_ranker_score, run->ranker}, "model", e);
+    json_t *popular = run->metrics == NULL
+                          ? NULL
+                          : evaluate_test(run, (struct ranker){popularity_score, &popularity}, "popularity", e);
+    run->baselines = popular == NULL ? NULL : json_pack("{s:o}", "popularity", popular);
+    return run->baselines == NULL ? -1 : 0;
+}
+
+/* Vectors of users spread over all: what the index will be asked for. */
+static int make_queries(struct fit_run *run, struct err *e)
+{
+    const struct dataset *d = run->d;
+    size_t dim = d->schema.towers[SIDE_USER].output_dim;
+    run->n_queries = d->n_users < INDEX_QUERIES ? d->n_users : INDEX_QUERIES;
+    run->queries = mem_array(run->n_queries * dim, sizeof *run->queries);
+    if (run->queries == NULL) {
+        return err_nomem(e);
+    }
+    for (size_t first = 0; first < run->n_queries; first += RANK_BLOCK) {
+        uint32_t users[RANK_BLOCK];
+        size_t n = run->n_queries - first < RANK_BLOCK ? run->n_queries - first : RANK_BLOCK;
+        for (size_t i = 0; i < n; i++) {
+            users[i] = (uint32_t)((first + i) * d->n_users / run->n_queries);
+        }
+        if (tower_ranker_vectors(run->ranker, 0, users, n, run->queries + first * dim, e) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int make_vectors(struct fit_run *run, struct err *e)
+{
+    const struct dataset *d = run->d;
+    const struct tower *items = &run->model->towers[SIDE_ITEM];
+    run->item_vectors = mem_array(d->n_items * items->spec->output_dim, sizeof *run->item_vectors);
+    if (run->item_vectors == NULL) {
+        return err_nomem(e);
+    }
+    if (embed_rows(items, d->schema.similarity, &d->rows[SIDE_ITEM], run->threads, run->item_vectors, e) < 0) {
+        return -1;
+    }
+    run->ranker = tower_ranker_new(d, &d->train, &run->model->towers[SIDE_USER], run->item_vectors, run->threads, e);
+    return run->ranker == NULL ? -1 : 0;
+}
+
+static int make_index(struct fit_run *run, struct err *e)
+{
+    const struct dataset *d = run->d;
+    struct ann_vectors vectors = {run->item_vectors, d->n_items, d->schema.towers[SIDE_ITEM].output_dim};
+    struct index_options options = {
+        .engine = run->config->index.engine,
+        .factory = run->config->index.factory,
+        .target_recall = run->config->index.target_recall,
+        .threads = run->threads,
+    };
+    if (make_queries(run, e) < 0) {
+        return -1;
+    }
+    run->index = index_build(&options, &vectors, run->queries, run->n_queries, &run->index_record, e);
+    return run->index == NULL ? -1 : 0;
+}
+
+static int publish(struct fit_run *run, struct err *e)
+{
+    struct export x = {
+        .config = run->config,
+        .d = run->d,
+        .model = run->model,
+        .users = run->ranker,
+        .item_vectors = run->item_vectors,
+        .queries = run->queries,
+        .n_queries = run->n_queries,
+        .index = run->index,
+        .index_record = run->index_record,
+        .metrics = run->metrics,
+        .baselines = run->baselines,
+        .train = run->train,
+    };
+    run->published = export_bundle(&x, e);
+    return run->published == NULL ? -1 : 0;
+}
+
+static int run_fit(struct fit_run *run, const struct fit_options *o, struct err *e)
+{
+    run->threads = run->config->threads > 0 ? run->config->threads : count_processors();
+    run->d = dataset_load(run->config, e);
+    if (run->d == NULL) {
+        return -1;
+    }
+    run->model = fit_model(run->config, run->d, run->threads, &run->train, e);
+    if (run->model == NULL || make_vectors(run, e) < 0 || evaluate_model(run, e) < 0 || make_index(run, e) < 0 ||
+        publish(run, e) < 0) {
+        return -1;
+    }
+    if (o->report == NULL) {
+        return 0;
+    }
+    json_t *report = json_pack("{s:s, s:O, s:O, s:O, s:O}", "bundle", run->published, "metrics", run->metrics, "baselines",
+                               run->baselines, "train", run->train, "index", run->index_record);
+    int result = report == NULL ? err_nomem(e) : write_report(o->report, report, e);
+    json_decref(report);
+    return result;
+}
+
+static void release(struct fit_run *run)
+{
+    json_decref(run->train);
+    json_decref(run->metrics);
+    json_decref(run->baselines);
+    json_decref(run->index_record);
+    ann_free(run->index);
+    tower_ranker_free(run->ranker);
+    model_free(run->model);
+    mem_free(run->item_vectors);
+    mem_free(run->queries);
+    mem_free(run->published);
+    dataset_free(run->d);
+    train_config_free(run->config);
+}
+
+/* -1: go on; otherwise the exit status. */
+static int parse_options(int argc, char **argv, struct fit_options *o)
+{
+    static const struct option longs[] = {{"set", required_argument, NULL, 's'},
+                                          {"report", required_argument, NULL, 'r'},
+                                          {"parameters", no_argument, NULL, 'p'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {0}};
+    int c;
+    while ((c = getopt_long(argc, argv, "h", longs, NULL)) != -1) {
+        struct buf table = BUF_INIT;
+        switch (c) {
+        case 's':
+            if (o->n_sets == MAX_SETS) {
+                return command_usage("fit", "at most %d --set", MAX_SETS);
+            }
+            o->sets[o->n_sets++] = optarg;
+            break;
+        case 'r':
+            o->report = optarg;
+            break;
+        case 'p':
+            train_config_describe(&table, false);
+            fputs(table.data, stdout);
+            buf_release(&table);
+            return STATUS_DONE;
+        case 'h':
+            fputs(help, stdout);
+            return STATUS_DONE;
+        default:
+            return STATUS_USAGE;
+        }
+    }
+    if (argc - optind != 1) {
+        return command_usage("fit", "one configuration file is needed");
+    }
+    o->config = argv[optind];
+    return -1;
+}
+
+int cmd_fit(int argc, char **argv)
+{
+    struct fit_options options = {0};
+    struct fit_run run = {0};
+    struct err e = ERR_INIT;
+    int status = parse_options(argc, argv, &options);
+    if (status >= 0) {
+        return status;
+    }
+    struct buf problems = BUF_INIT;
+    run.config = train_config_load(options.config, options.sets, options.n_sets, &problems);
+    if (run.config == NULL) {
+        fputs(problems.data, stderr);
+        status = STATUS_FAILED;
+    } else if (run_fit(&run, &options, &e) < 0) {
+        status = command_failed(&e);
+    } else {
+        printf("%s\n", run.published);
+        status = STATUS_DONE;
+    }
+    buf_release(&problems);
+    release(&run);
+    return status;
+}

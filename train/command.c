@@ -1,0 +1,65 @@
+#include "train/command.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/fileio.h"
+#include "core/log.h"
+
+int command_failed(const struct err *e)
+{
+    log_error("%s", err_isset(e) ? e->message : "failed for an unknown reason");
+    return STATUS_FAILED;
+}
+
+int command_usage(const char *command, const char *message, ...)
+{
+    char text[512];
+    va_list args;
+    va_start(args, message);
+    vsnprintf(text, sizeof text, message, args);
+    va_end(args);
+    log_error("recall-train %s: %s (see recall-train %s --help)", command, text, command);
+    return STATUS_USAGE;
+}
+
+unsigned count_processors(void)
+{
+    cpu_set_t set;
+    int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    return n > 0 ? (unsigned)n : 1;
+}
+
+int parse_count(const char *command, const char *option, const char *text, unsigned long long min,
+                unsigned long long max, unsigned long long *value)
+{
+    char *end;
+    errno = 0;
+    unsigned long long n = strtoull(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || n < min || n > max) {
+        command_usage(command, "%s must be a whole number from %llu to %llu, not '%s'", option, min, max, text);
+        return -1;
+    }
+    *value = n;
+    return 0;
+}
+
+int write_report(const char *path, const json_t *report, struct err *e)
+{
+    char *text = json_dumps(report, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    if (text == NULL) {
+        return err_nomem(e);
+    }
+    int result = 0;
+    if (strcmp(path, "-") == 0) {
+        puts(text);
+    } else {
+        result = file_replace(path, text, strlen(text), e);
+    }
+    free(text);
+    return result;
+}

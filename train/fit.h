@@ -1,0 +1,24 @@
+/*
+ * train/fit.h: how many epochs to train, and the model that comes out.
+ *
+ * Without early stopping: optimizer.epochs epochs on the whole train part. With it: a validation part is cut from train
+ * (never from test), the metric is measured on it after every epoch, training stops after `patience` epochs without
+ * improvement; then either the model is trained anew on the whole train part for the best number of epochs (`refit`), or
+ * the best epoch's weights are kept.
+ */
+#ifndef TRAIN_FIT_H
+#define TRAIN_FIT_H
+
+#include <jansson.h>
+
+#include "config/train_config.h"
+#include "core/err.h"
+#include "train/dataset.h"
+#include "train/model.h"
+
+/* Trains a new model (model_free). *record becomes the report's "train" member (new reference): epochs, loss per epoch,
+ * examples_per_second, seconds, threads, and with early stopping validation per epoch and best_epoch. */
+struct model *fit_model(const struct train_config *config, const struct dataset *d, unsigned threads, json_t **record,
+                        struct err *e);
+
+#endif

@@ -1,0 +1,56 @@
+#include "train/index_build.h"
+
+#include <math.h>
+
+#include "core/log.h"
+#include "train/progress.h"
+
+static void show_progress(void *arg, size_t done, size_t total)
+{
+    struct progress *p = arg;
+    p->total = (double)total;
+    progress_update(p, (double)done);
+}
+
+struct ann *index_build(const struct index_options *options, const struct ann_vectors *vectors, const float *queries,
+                        size_t n_queries, json_t **record, struct err *e)
+{
+    struct progress progress;
+    struct ann_build_options build = {
+        .engine = options->engine,
+        .factory = options->factory,
+        .threads = options->threads,
+        .progress = show_progress,
+        .progress_arg = &progress,
+    };
+    double started = monotonic_seconds();
+    progress_begin(&progress, "index", "vectors", (double)vectors->n);
+    struct ann *index = ann_build(vectors, &build, e);
+    progress_end(&progress);
+    double seconds = monotonic_seconds() - started;
+    if (index == NULL) {
+        return NULL;
+    }
+    size_t k = vectors->n < INDEX_RECALL_K ? vectors->n : INDEX_RECALL_K;
+    size_t effort = 0;
+    double recall = 1.0;
+    if (ann_tune(index, queries, n_queries, k, options->target_recall, options->threads, &effort, &recall, e) < 0) {
+        ann_free(index);
+        return NULL;
+    }
+    if (recall < options->target_recall) {
+        log_warn("index %s: recall@%zu against exact is %.4f at the largest effort tried, below index.target_recall %.4f; "
+                 "try another factory or engine",
+                 options->factory[0] != '\0' ? options->factory : options->engine, k, recall, options->target_recall);
+    }
+    double bytes = (double)ann_bytes(index) / (double)vectors->n;
+    *record = json_pack("{s:s, s:s, s:I, s:f, s:f, s:f, s:f}", "engine", options->engine, "factory", options->factory,
+                        "effort", (json_int_t)effort, "recall@100", recall, "target_recall", options->target_recall,
+                        "build_seconds", round(seconds * 1e3) / 1e3, "bytes_per_item", round(bytes * 10) / 10);
+    if (*record == NULL) {
+        err_nomem(e);
+        ann_free(index);
+        return NULL;
+    }
+    return index;
+}
