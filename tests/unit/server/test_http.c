@@ -1101,6 +1101,31 @@ static void test_admin_and_unix(void **state)
     close(fd);
 }
 
+/* Two servers, as two workers would be, accept from one socket: the one that comes too late finds nobody there. */
+static void test_shared_listener(void **state)
+{
+    struct fixture f;
+    struct client c[6];
+    struct err e = ERR_INIT;
+    (void)state;
+    start(&f, &default_limits);
+    struct http_server *second = http_server_new(f.base, &f.limits, handle, &f, &e);
+    assert_non_null(second);
+    assert_int_equal(http_server_accept(second, f.listening_fd, false, &e), 0);
+    for (int i = 0; i < 6; i++) {
+        client_open(&c[i], &f);
+        client_send(&c[i], "GET /hi HTTP/1.1\r\n" HOST "\r\n");
+        client_expect(&c[i], "hello");
+    }
+    assert_int_equal(http_server_connections(f.server) + http_server_connections(second), 6);
+    assert_int_equal(COUNTER(&f, accept_errors), 0);
+    for (int i = 0; i < 6; i++) {
+        client_close(&c[i]);
+    }
+    http_server_free(second);
+    stop(&f);
+}
+
 static void test_problems(void **state)
 {
     struct fixture f;
@@ -1297,6 +1322,7 @@ int main(void)
         cmocka_unit_test(test_descriptors_exhausted),
         cmocka_unit_test(test_drain),
         cmocka_unit_test(test_admin_and_unix),
+        cmocka_unit_test(test_shared_listener),
         cmocka_unit_test(test_problems),
         cmocka_unit_test(test_free_with_everything_open),
         cmocka_unit_test(test_allocation_failures),
