@@ -6,13 +6,21 @@
  * floors, exact re-scoring, the fall-back to an exact scan.
  *
  *   flat    exact: scans all vectors. The oracle of the others, and the way of last resort.
- *   faiss   any index that faiss's index_factory makes (HNSW32, IVF1024,Flat, ...), through its C API.
+ *   faiss   any index that faiss's index_factory makes (HNSW32, IVF1024,Flat, OPQ16,IVF1024,PQ16, ...).
  *
- * Vectors are borrowed, float32 [n, dim] row-major, n < 2^31, and must outlive the index. Scores returned are inner
- * products of the float vectors, whatever codes the engine keeps; order as in core/topk.h.
+ * Vectors are borrowed, float32 [n, dim] row-major, n < 2^31, all finite, and must outlive the index. Scores returned
+ * are inner products of the float vectors, whatever codes the engine keeps; order as in core/topk.h. A row has the same
+ * score, to the bit, whichever way a query was answered on one machine.
  *
- * Thread-safety: an open index is read-only; any number of threads may search it, each with its own workspace. Effort
- * is an argument of a search, never state of the index. Searching allocates nothing.
+ * Effort is what a search spends for recall. For HNSW<M> graphs it is the width of the beam (efSearch), an argument of
+ * every search. For other faiss factories the search parameter (nprobe of IVF, efSearch of coded graphs) belongs to the
+ * index: ann_open, ann_set_effort and ann_tune set it, and the effort of one search only deepens the re-ranking.
+ *
+ * Thread-safety: an open index is read-only; any number of threads may search it, each with its own workspace. Searching
+ * allocates nothing, except inside faiss for factories other than HNSW<M>.
+ *
+ * Reproducible: the same vectors and factory, built with one thread, give the same file. faiss inserts into an HNSW
+ * graph in whatever order its threads run, so with several the graphs differ, and some results with them.
  */
 #ifndef ANN_ANN_H
 #define ANN_ANN_H
@@ -23,6 +31,8 @@
 
 #include "core/err.h"
 #include "core/topk.h"
+
+enum { ANN_EFFORT_MAX = 16384 }; /* larger efforts count as this one */
 
 struct ann;           /* an index, opaque */
 struct ann_workspace; /* what one searching thread needs, opaque */
@@ -36,7 +46,7 @@ struct ann_vectors {
 /* NULL-terminated names of the engines compiled in: for configuration checks and --help. */
 extern const char *const ann_engine_names[];
 
-/* Called now and then during a build, from the building thread; done <= total. May be NULL. */
+/* Called now and then during a build, from the building thread; done <= total, rows. May be NULL. */
 typedef void ann_progress(void *arg, size_t done, size_t total);
 
 struct ann_build_options {
@@ -47,24 +57,28 @@ struct ann_build_options {
     void *progress_arg;
 };
 
+/* NULL on failure: unknown engine or factory, a vector that is not finite, too few of them to train, no memory. */
 struct ann *ann_build(const struct ann_vectors *vectors, const struct ann_build_options *options, struct err *e);
 
-/* Writes the index to a new file and fsyncs it; an engine without a file (flat) writes none. */
+/* Writes the index to a new file (an existing one is an error) and fsyncs it; an engine without a file (flat) writes
+ * none. On failure no file is left. */
 int ann_save(const struct ann *index, const char *path, struct err *e);
 bool ann_has_file(const char *engine);
 
-/* Opens a saved index over the same vectors; n, dim and metric of the file must match. path is NULL for flat.
- * `effort` is the default of searches that do not say one (0: the engine's own). */
+/* Opens a saved index over the same vectors: their number, dimension and a fingerprint of their values must match, and
+ * the file's checksums. path is NULL for flat. `effort` is the default of searches that do not say one (0: the
+ * engine's own). Graphs stay mapped, other faiss indexes are read into memory. */
 struct ann *ann_open(const char *engine, const char *path, const struct ann_vectors *vectors, size_t effort,
                      struct err *e);
 void ann_free(struct ann *index);
 
 const char *ann_engine_name(const struct ann *index);
-size_t ann_bytes(const struct ann *index); /* memory of the index itself, without the borrowed vectors */
-size_t ann_effort(const struct ann *index);
+size_t ann_bytes(const struct ann *index);             /* memory of the index itself, without the borrowed vectors */
+size_t ann_effort(const struct ann *index);            /* the effort in force: never 0, except for flat */
 void ann_set_effort(struct ann *index, size_t effort); /* before the index is shared between threads */
 
-/* For searches of up to max_k results. NULL without memory. Belongs to the thread that calls this: make it there. */
+/* For searches of this index, of up to max_k results. NULL without memory. Belongs to the thread that calls this: make
+ * it there (faiss keeps its number of threads per calling thread; it is set to one). */
 struct ann_workspace *ann_workspace_new(const struct ann *index, size_t max_k, struct err *e);
 void ann_workspace_free(struct ann_workspace *ws);
 
@@ -74,7 +88,7 @@ extern const char *const ann_strategy_words[]; /* "ann", "filtered_ann", "exact"
 struct ann_query {
     const float *vector;     /* [dim] */
     size_t k;                /* 1 .. max_k of the workspace */
-    size_t effort;           /* candidates the engine looks at (HNSW: efSearch); 0: the index's default */
+    size_t effort;           /* see above; 0: the index's default */
     bool exact;              /* scan everything */
     float min_score;         /* -INFINITY: no floor */
     const uint32_t *exclude; /* rows never to return: ascending, unique; [n_exclude] */
@@ -83,20 +97,25 @@ struct ann_query {
 
 struct ann_answer {
     size_t n;                   /* results written */
-    bool complete;              /* false only when fewer than k rows satisfy the query at all */
-    enum ann_strategy strategy; /* how it was answered */
+    bool complete;              /* n == k; false only when fewer than k rows satisfy the query at all */
+    enum ann_strategy strategy; /* ANN, FILTERED_ANN (exclusions among the candidates were dropped), EXACT */
 };
 
-/* hits [k], best first. Fails only on a query that breaks the rules above (k, NaN). */
+/* hits [k], best first. Fails only on a query that breaks the rules above (k, NaN or infinity, order of exclusions),
+ * with nothing written. The engine proposes, this function decides: an exact scan answers when it is cheaper than
+ * enough candidates would be, and whenever the candidates leave fewer than k results (few rows above min_score, for
+ * example), so that `complete` can be relied on. */
 int ann_search(const struct ann *index, struct ann_workspace *ws, const struct ann_query *query, struct scored *hits,
                struct ann_answer *answer, struct err *e);
 
-/* Mean recall@k of `count` queries [count, dim] at an effort, against the exact engine: |found and true| / k. */
+/* Mean recall@k of `count` queries [count, dim] at an effort (0: the default), against the exact engine: the share of
+ * the true k (or n, if less) that were found. A row that ties with the last true one counts as true. */
 int ann_measure_recall(const struct ann *index, const float *queries, size_t count, size_t k, size_t effort,
                        unsigned threads, double *recall, struct err *e);
 
 /* Finds the smallest effort of a doubling ladder that reaches `target` recall@k on these queries, sets it as the index's
- * default, and reports both. When none does, the largest is set and *recall says what it gives. */
+ * default, and reports both. When none does, the largest is set and *recall says what it gives. Not while other threads
+ * search the index. */
 int ann_tune(struct ann *index, const float *queries, size_t count, size_t k, double target, unsigned threads,
              size_t *effort, double *recall, struct err *e);
 

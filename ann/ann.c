@@ -1,0 +1,329 @@
+/*
+ * The one way into every engine, and the planner of a search.
+ *
+ * An engine proposes candidates. The planner decides how many to ask for, and whether to ask at all:
+ *
+ *   base = what k results at the wanted effort take. Of the candidates, `base` must be left after the exclusions: then
+ *   the search has the recall that it would have had without them. The users' excluded rows are mostly near the top
+ *   (they are what the model recommended last time), but rarely all of thousands, so the first attempt makes room for
+ *   as many as `base`, and each next one for four times more, until base + n_exclude, which always suffices. Costs grow
+ *   geometrically: all failed attempts together cost a third of the last.
+ *
+ *   An exact scan answers instead when it is cheaper than the candidates (small catalogues, large k, thousands of
+ *   exclusions that are all near), and when the results are fewer than k although rows may be left. That last rule is
+ *   what makes `complete` honest: an approximate search that found 7 rows above a floor can't know that there is no
+ *   eighth.
+ *
+ * Rejected: passing exclusions into the engines. faiss's C API has no way to, and a native walk that tests each row
+ * it meets pays for the test on every row; dropping a few candidates afterwards is cheaper for the thousands of
+ * exclusions a request may carry. Rejected too: trusting an engine's scores. Codes are approximate, and sums in another
+ * order differ in the last bits, so that equal rows would change places between two ways of answering.
+ */
+#include "ann/ann.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "ann/engine.h"
+#include "core/mem.h"
+#include "core/vecmath.h"
+
+static const struct ann_engine *const ENGINES[] = {&ann_flat_engine, &ann_faiss_engine};
+enum { N_ENGINES = sizeof ENGINES / sizeof ENGINES[0], RERANK_ROOM = 12, ATTEMPT_GROWTH = 4 };
+
+const char *const ann_engine_names[] = {"flat", "faiss", NULL}; /* as ENGINES */
+const char *const ann_strategy_words[] = {"ann", "filtered_ann", "exact"};
+
+/* --- life of an index ---------------------------------------------------------------------------------------------- */
+
+static const struct ann_engine *engine_find(const char *name)
+{
+    for (size_t i = 0; i < N_ENGINES; i++) {
+        if (strcmp(ENGINES[i]->name, name) == 0) {
+            return ENGINES[i];
+        }
+    }
+    return NULL;
+}
+
+static struct ann *index_new(const char *engine, const struct ann_vectors *vectors, struct err *e)
+{
+    const struct ann_engine *found = engine_find(engine);
+    if (found == NULL) {
+        err_set(e, "unknown index engine \"%s\": use flat or faiss", engine);
+        return NULL;
+    }
+    if (vectors->n >= (size_t)1 << 31 || vectors->dim == 0 || vectors->dim > (uint32_t)1 << 20) {
+        err_set(e, "%zu vectors of dimension %u can't be indexed (fewer than 2^31, of 1 to 2^20 numbers)", vectors->n,
+                vectors->dim);
+        return NULL;
+    }
+    struct ann *index = mem_array(1, sizeof *index);
+    if (index == NULL) {
+        err_nomem(e);
+        return NULL;
+    }
+    index->engine = found;
+    index->vectors = *vectors;
+    return index;
+}
+
+static int vectors_check(const struct ann_vectors *v, struct err *e)
+{
+    for (size_t i = 0; i < v->n; i++) {
+        if (!vec_is_finite(v->data + i * v->dim, v->dim)) {
+            return err_set(e, "the vector of row %zu is not finite", i);
+        }
+    }
+    return 0;
+}
+
+struct ann *ann_build(const struct ann_vectors *vectors, const struct ann_build_options *options, struct err *e)
+{
+    struct ann *index = index_new(options->engine, vectors, e);
+    if (index == NULL) {
+        return NULL;
+    }
+    if (vectors_check(vectors, e) != 0 ||
+        (index->engine->build != NULL && index->engine->build(index, options, e) != 0)) {
+        ann_free(index);
+        return NULL;
+    }
+    ann_set_effort(index, 0);
+    return index;
+}
+
+struct ann *ann_open(const char *engine, const char *path, const struct ann_vectors *vectors, size_t effort,
+                     struct err *e)
+{
+    struct ann *index = index_new(engine, vectors, e);
+    if (index == NULL) {
+        return NULL;
+    }
+    if (index->engine->has_file && path == NULL) {
+        err_set(e, "the %s engine needs an index file", engine);
+        ann_free(index);
+        return NULL;
+    }
+    if (index->engine->open != NULL && index->engine->open(index, path, e) != 0) {
+        ann_free(index);
+        return NULL;
+    }
+    ann_set_effort(index, effort);
+    return index;
+}
+
+void ann_free(struct ann *index)
+{
+    if (index == NULL) {
+        return;
+    }
+    if (index->engine->close != NULL) {
+        index->engine->close(index);
+    }
+    mem_free(index);
+}
+
+int ann_save(const struct ann *index, const char *path, struct err *e)
+{
+    return index->engine->save != NULL ? index->engine->save(index, path, e) : 0;
+}
+
+bool ann_has_file(const char *engine)
+{
+    const struct ann_engine *found = engine_find(engine);
+    return found != NULL && found->has_file;
+}
+
+const char *ann_engine_name(const struct ann *index)
+{
+    return index->engine->name;
+}
+
+size_t ann_bytes(const struct ann *index)
+{
+    return index->bytes;
+}
+
+size_t ann_effort(const struct ann *index)
+{
+    return index->effort;
+}
+
+void ann_set_effort(struct ann *index, size_t effort)
+{
+    index->effort = index->engine->set_effort != NULL ? index->engine->set_effort(index, effort) : 0;
+}
+
+/* --- workspaces ---------------------------------------------------------------------------------------------------- */
+
+struct ann_workspace *ann_workspace_new(const struct ann *index, size_t max_k, struct err *e)
+{
+    struct ann_workspace *ws = mem_array(1, sizeof *ws);
+    if (ws == NULL) {
+        err_nomem(e);
+        return NULL;
+    }
+    ws->max_k = max_k;
+    ws->capacity = max_k > ANN_EFFORT_MAX / RERANK_ROOM ? max_k * RERANK_ROOM : ANN_EFFORT_MAX;
+    if (ws->capacity > index->vectors.n) {
+        ws->capacity = index->vectors.n;
+    }
+    ws->scores = mem_array(ANN_SCAN_ROWS, sizeof *ws->scores);
+    ws->candidates = index->engine->exact ? NULL : mem_array(ws->capacity, sizeof *ws->candidates);
+    if (ws->scores == NULL || (!index->engine->exact && ws->candidates == NULL)) {
+        err_nomem(e);
+    } else if (index->engine->workspace_init == NULL || index->engine->workspace_init(index, ws, e) == 0) {
+        return ws;
+    }
+    ann_workspace_free(ws);
+    return NULL;
+}
+
+void ann_workspace_free(struct ann_workspace *ws)
+{
+    if (ws == NULL) {
+        return;
+    }
+    mem_free(ws->candidates);
+    mem_free(ws->scores);
+    mem_free(ws->frontier);
+    mem_free(ws->visited);
+    mem_free(ws->labels);
+    mem_free(ws->distances);
+    mem_free(ws);
+}
+
+/* --- searching ----------------------------------------------------------------------------------------------------- */
+
+static int query_check(const struct ann *index, const struct ann_workspace *ws, const struct ann_query *query,
+                       struct err *e)
+{
+    if (query->k == 0 || query->k > ws->max_k) {
+        return err_set(e, "k is %zu, must be 1 to %zu", query->k, ws->max_k);
+    }
+    if (isnan(query->min_score)) {
+        return err_set(e, "min_score is not a number");
+    }
+    if (!vec_is_finite(query->vector, index->vectors.dim)) {
+        return err_set(e, "the query vector has numbers that are not finite");
+    }
+    for (size_t i = 1; i < query->n_exclude; i++) {
+        if (query->exclude[i - 1] >= query->exclude[i]) {
+            return err_set(e, "excluded rows must be ascending and unique");
+        }
+    }
+    return 0;
+}
+
+static bool is_excluded(const struct ann_query *query, uint32_t row)
+{
+    size_t low = 0;
+    size_t high = query->n_exclude;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (query->exclude[middle] < row) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < query->n_exclude && query->exclude[low] == row;
+}
+
+/* Removes excluded rows from the candidates; returns how many are left. */
+static size_t candidates_filter(struct scored *candidates, size_t n, const struct ann_query *query)
+{
+    if (query->n_exclude == 0) {
+        return n;
+    }
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!is_excluded(query, candidates[i].row)) {
+            candidates[kept++] = candidates[i];
+        }
+    }
+    return kept;
+}
+
+static void candidates_score(const struct ann_vectors *v, const float *query, struct scored *candidates, size_t n)
+{
+    enum { AHEAD = 8 };
+    for (size_t i = 0; i < n; i++) {
+        if (i + AHEAD < n) {
+            __builtin_prefetch(v->data + (size_t)candidates[i + AHEAD].row * v->dim);
+        }
+        vec_dot_rows(&candidates[i].score, v->data + (size_t)candidates[i].row * v->dim, 1, v->dim, query);
+    }
+}
+
+/* The k best candidates that reach the floor, sorted, into hits. */
+static size_t candidates_select(const struct ann_query *query, const struct scored *candidates, size_t n,
+                                struct scored *hits)
+{
+    struct topk best;
+    topk_init(&best, hits, query->k);
+    for (size_t i = 0; i < n; i++) {
+        if (candidates[i].score >= query->min_score) {
+            topk_push(&best, candidates[i].score, candidates[i].row);
+        }
+    }
+    topk_sort(&best);
+    return best.n;
+}
+
+/* Whether an exact scan costs no more than so many candidates, or there is no room for them. */
+static bool scan_is_cheaper(const struct ann *index, const struct ann_workspace *ws, size_t depth)
+{
+    size_t cost = index->engine->candidate_cost(index);
+    return depth > ws->capacity || depth >= index->vectors.n || (cost > 0 && depth >= index->vectors.n / cost);
+}
+
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Answers with an engine's candidates. Returns the number of hits; fewer than k means: nothing can be concluded. */
+static size_t search_candidates(const struct ann *index, struct ann_workspace *ws, const struct ann_query *query,
+                                struct scored *hits, bool *filtered)
+{
+    size_t effort = query->effort > 0 ? smaller(query->effort, ANN_EFFORT_MAX) : index->effort;
+    size_t base = index->engine->depth(index, query->k, effort);
+    size_t room = smaller(query->n_exclude, base);
+    for (;;) {
+        size_t depth = base + room;
+        if (scan_is_cheaper(index, ws, depth)) {
+            return 0;
+        }
+        bool scored = false;
+        size_t found = index->engine->search(index, ws, query->vector, depth, &scored);
+        size_t kept = candidates_filter(ws->candidates, found, query);
+        *filtered = kept < found;
+        if (kept >= base || room == query->n_exclude || found < depth) {
+            if (!scored) {
+                candidates_score(&index->vectors, query->vector, ws->candidates, kept);
+            }
+            return candidates_select(query, ws->candidates, kept, hits);
+        }
+        room = smaller(query->n_exclude, room * ATTEMPT_GROWTH);
+    }
+}
+
+int ann_search(const struct ann *index, struct ann_workspace *ws, const struct ann_query *query, struct scored *hits,
+               struct ann_answer *answer, struct err *e)
+{
+    if (query_check(index, ws, query, e) != 0) {
+        return -1;
+    }
+    bool filtered = false;
+    answer->n = query->exact || index->engine->exact ? 0 : search_candidates(index, ws, query, hits, &filtered);
+    if (answer->n == query->k) {
+        answer->strategy = filtered ? ANN_STRATEGY_FILTERED_ANN : ANN_STRATEGY_ANN;
+    } else {
+        answer->n = flat_scan(&index->vectors, query, ws->scores, hits);
+        answer->strategy = ANN_STRATEGY_EXACT;
+    }
+    answer->complete = answer->n == query->k;
+    return 0;
+}

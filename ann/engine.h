@@ -1,0 +1,85 @@
+/*
+ * ann/engine.h: what an index engine is to ann.c. Only the files of ann/ include this.
+ *
+ * An engine proposes candidates: rows that are likely to be among the best `depth` for a query. Everything else
+ * (exclusions, floors, exact scores, ties, too few candidates) is decided once, in ann.c. To add an engine: one file
+ * with a `struct ann_engine`, one row in ann.c's table.
+ */
+#ifndef ANN_ENGINE_H
+#define ANN_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ann/ann.h"
+#include "core/err.h"
+#include "core/topk.h"
+
+/* Efforts a tuner may try, both ends included. */
+struct ann_effort_range {
+    size_t first;
+    size_t last;
+};
+
+struct ann_engine {
+    const char *name;
+    bool has_file;
+    bool exact; /* no proposals: ann.c scans. The functions below are NULL, except those that a comment requires */
+
+    /* Fill index->state and index->bytes. On failure nothing is left behind. */
+    int (*build)(struct ann *index, const struct ann_build_options *options, struct err *e);
+    int (*open)(struct ann *index, const char *path, struct err *e);
+    int (*save)(const struct ann *index, const char *path, struct err *e);
+    void (*close)(struct ann *index); /* after a failed build or open, too: state may be NULL */
+
+    /* Puts an effort into force and returns it, bounded to what makes sense; 0 asks for the engine's own default. */
+    size_t (*set_effort)(struct ann *index, size_t effort);
+    struct ann_effort_range (*effort_range)(const struct ann *index, size_t k);
+
+    /* How many candidates to ask for, for k results at this effort (>= 1). */
+    size_t (*depth)(const struct ann *index, size_t k, size_t effort);
+
+    /* What one candidate costs, in rows of an exact scan; 0: the cost hardly depends on the number of candidates. */
+    size_t (*candidate_cost)(const struct ann *index);
+
+    /* Scratch memory beyond the common fields of the workspace, and set-up of the calling thread. */
+    int (*workspace_init)(const struct ann *index, struct ann_workspace *ws, struct err *e);
+
+    /* Fills ws->candidates with at most `depth` (<= ws->capacity) distinct rows in any order, and sets *scored when
+     * their scores are exact inner products. Returns how many; 0 also when the engine failed (no memory). */
+    size_t (*search)(const struct ann *index, struct ann_workspace *ws, const float *vector, size_t depth,
+                     bool *scored);
+};
+
+struct ann {
+    const struct ann_engine *engine;
+    struct ann_vectors vectors;
+    size_t effort; /* the default of searches */
+    size_t bytes;
+    void *state; /* the engine's own */
+};
+
+enum { ANN_SCAN_ROWS = 1024 }; /* rows scored at once by a scan: the scores stay in the first-level cache */
+
+struct ann_workspace {
+    size_t max_k;
+    size_t capacity;           /* most candidates of one search */
+    struct scored *candidates; /* [capacity] */
+    float *scores;             /* [ANN_SCAN_ROWS] */
+
+    struct scored *frontier; /* [2 * capacity], graph search: rows to expand */
+    uint8_t *visited;        /* [n], graph search: equal to epoch when seen in this search */
+    uint8_t epoch;
+
+    int64_t *labels;  /* [capacity], faiss */
+    float *distances; /* [capacity], faiss */
+};
+
+extern const struct ann_engine ann_flat_engine;
+extern const struct ann_engine ann_faiss_engine;
+
+/* The exact scan: the best k of all rows that are not excluded, sorted, into hits [k]; returns how many. */
+size_t flat_scan(const struct ann_vectors *vectors, const struct ann_query *query, float *scores, struct scored *hits);
+
+#endif
