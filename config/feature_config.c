@@ -112,8 +112,7 @@ static void check_applies(const struct feature_config *f, const struct node *nod
                           struct problems *problems)
 {
     unsigned kind = kind_of(f);
-    struct buf own = BUF_INIT;
-    list_kinds(kind, &own);
+    const char *own = kind_words[__builtin_ctz(kind)];
     for (size_t i = 0; i < table.n; i++) {
         const char *key = rows[i].path;
         const struct node *member = node_find(node, key);
@@ -121,14 +120,13 @@ static void check_applies(const struct feature_config *f, const struct node *nod
             struct buf kinds = BUF_INIT;
             list_kinds(rules[i].applies, &kinds);
             problem_add(problems, (struct place){member->at.set, member->key_line}, key_join(prefix, key).text,
-                        "has no effect on type %s; it is for: %s; remove it or change the type", own.data, kinds.data);
+                        "has no effect on type %s; it is for: %s; remove it or change the type", own, kinds.data);
             buf_release(&kinds);
         } else if (member == NULL && (rules[i].needed & kind) != 0) {
             problem_add(problems, (struct place){node->at.set, node->at.line}, key_join(prefix, key).text,
-                        "is missing, type %s needs it; it is: %s", own.data, rows[i].sentence);
+                        "is missing, type %s needs it; it is: %s", own, rows[i].sentence);
         }
     }
-    buf_release(&own);
 }
 
 /* Keys that mean something only together. */

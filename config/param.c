@@ -142,6 +142,16 @@ static struct key_path closest_key(const struct walk *w, const char *group, cons
     return best;
 }
 
+static const struct param *find_row(const struct param_table *table, const char *path)
+{
+    for (size_t i = 0; i < table->n; i++) {
+        if (strcmp(table->rows[i].path, path) == 0) {
+            return &table->rows[i];
+        }
+    }
+    return NULL;
+}
+
 /* "a, b, c": the keys of a group. */
 static void list_keys(const struct walk *w, const char *group, struct buf *out)
 {
@@ -163,6 +173,13 @@ static void list_keys(const struct walk *w, const char *group, struct buf *out)
 static void unknown_key(const struct walk *w, const struct node *node, const char *group, const char *shown)
 {
     struct place at = {node->at.set, node->key_line};
+    const char *last = strrchr(node->key, '.');
+    if (last != NULL && group[0] == '\0' && find_row(w->table, node->key) != NULL) {
+        problem_add(w->problems, at, shown,
+                    "unknown key; keys with dots are for --set, in a file write %.*s: {%s: ...}",
+                    (int)(last - node->key), node->key, last + 1);
+        return;
+    }
     struct key_path close = closest_key(w, group, node->key);
     if (close.text[0] != '\0') {
         problem_add(w->problems, at, shown, "unknown key; did you mean %s?", key_join(w->prefix, close.text).text);
@@ -175,16 +192,6 @@ static void unknown_key(const struct walk *w, const struct node *node, const cha
 }
 
 /* --- the walk ------------------------------------------------------------------------------------------------------- */
-
-static const struct param *find_row(const struct param_table *table, const char *path)
-{
-    for (size_t i = 0; i < table->n; i++) {
-        if (strcmp(table->rows[i].path, path) == 0) {
-            return &table->rows[i];
-        }
-    }
-    return NULL;
-}
 
 static bool is_group(const struct param_table *table, const char *path)
 {
@@ -288,6 +295,21 @@ void param_read(const struct param_table *table, const struct node *map, const c
     }
     walk_map(&w, map, "");
     check_needed(&w, map);
+}
+
+void param_set(const struct param_table *table, struct node *root, const char *const *sets, size_t n_sets,
+               struct problems *problems)
+{
+    for (size_t i = 0; i < n_sets; i++) {
+        bool is_text = false;
+        for (size_t j = 0; j < table->n; j++) {
+            const struct param *row = &table->rows[j];
+            size_t n = strlen(row->path);
+            bool text = row->type == PARAM_STRING || row->type == PARAM_PATH || row->type == PARAM_TEXT;
+            is_text |= text && strncmp(sets[i], row->path, n) == 0 && sets[i][n] == '=';
+        }
+        yaml_set(root, sets[i], is_text, problems);
+    }
 }
 
 void param_release(const struct param_table *table, void *target)

@@ -91,6 +91,10 @@ struct param_table {
 void param_read(const struct param_table *table, const struct node *map, const char *prefix, void *target,
                 struct problems *problems);
 
+/* Applies --set texts to a tree (yaml_set); values of rows that are texts need no quotes. */
+void param_set(const struct param_table *table, struct node *root, const char *const *sets, size_t n_sets,
+               struct problems *problems);
+
 /* Frees what param_read made. */
 void param_release(const struct param_table *table, void *target);
 

@@ -34,12 +34,16 @@ struct serve_config {
     uint64_t drain_delay_ms; /* after SIGTERM: not ready, still accepting */
 };
 
-/* NULL path: all defaults. `sets` as in train_config_load. */
+/* Reads `path` (NULL: all defaults) and applies `sets` ("key.path=value"; texts such as paths and addresses need no
+ * quotes). On failure returns NULL and appends one line for each problem to `problems` (which may have failed itself
+ * when memory is short). A relative models.default.path is taken from the file's directory, or from the working
+ * directory when it comes by --set. Only the form of addresses is checked, not whether they can be bound. */
 struct serve_config *serve_config_load(const char *path, const char *const *sets, size_t n_sets, struct buf *problems);
-void serve_config_free(struct serve_config *c);
+void serve_config_free(struct serve_config *config);
 
-/* The effective configuration as YAML that serve_config_load reads back, each setting with its sentence as comment. */
-void serve_config_dump(const struct serve_config *c, struct buf *out);
+/* The effective configuration as YAML that serve_config_load reads back, each setting with its sentence as comment;
+ * paths are absolute there. */
+void serve_config_dump(const struct serve_config *config, struct buf *out);
 void serve_config_describe(struct buf *out, bool markdown);
 
 #endif

@@ -41,6 +41,13 @@ static bool is_given(const struct check *c, const char *path)
     return node_path(c->root, path) != NULL;
 }
 
+/* A word that could not be read left its default behind: what follows from it would only confuse. */
+static bool word_was_read(const struct check *c, const char *path, const char *word)
+{
+    const struct node *node = node_path(c->root, path);
+    return node == NULL || (node->kind == NODE_SCALAR && strcmp(node->text, word) == 0);
+}
+
 /* --- files and columns ---------------------------------------------------------------------------------------------- */
 
 static void check_file(const struct check *c, const char *key, const char *path)
@@ -70,15 +77,18 @@ static void check_files(const struct check *c)
     }
 }
 
+static bool has_column(char *const *columns, const char *column)
+{
+    while (*columns != NULL && strcmp(*columns, column) != 0) {
+        columns++;
+    }
+    return *columns != NULL;
+}
+
 static void check_column(const struct check *c, char *const *columns, const char *key, const char *column)
 {
-    if (column == NULL) {
+    if (column == NULL || has_column(columns, column)) {
         return;
-    }
-    for (; *columns != NULL; columns++) {
-        if (strcmp(*columns, column) == 0) {
-            return;
-        }
     }
     PROBLEM(c, key, "%s is not among the columns that the table's `columns` names", problem_quote(column).text);
 }
@@ -131,6 +141,9 @@ static void check_split_key(const struct check *c, const char *key, enum split_m
 static void check_split(const struct check *c)
 {
     enum split_method method = c->config->data.split.method;
+    if (!is_given(c, "data.split.method") || !word_was_read(c, "data.split.method", split_method_words[method])) {
+        return;
+    }
     check_split_key(c, "n", SPLIT_LEAVE_LAST);
     check_split_key(c, "fraction", SPLIT_TIME);
     check_split_key(c, "test", SPLIT_FILE);
@@ -153,8 +166,8 @@ struct tower {
     const char *table; /* "data.users" */
     const struct tower_config *config;
     const struct table_config *own, *others;
-    const char *event_id, *others_event_id; /* columns of events */
-    char *const *columns;                   /* of its table, when the file has no header */
+    const char *event_id, *others_event_id;       /* columns of events */
+    char *const *columns, *const *others_columns; /* of the tables, when the files have no header; else NULL */
 };
 
 static struct key_path feature_key(const struct tower *t, size_t i, const char *member)
@@ -171,16 +184,22 @@ static bool is_own_id(const struct tower *t, const char *name)
 static bool check_late_fusion(const struct check *c, const struct tower *t, size_t i)
 {
     const struct feature_config *f = &t->config->features[i];
-    bool of_other = same(f->name, t->others->id) || same(f->name, t->others_event_id);
-    if (!of_other || is_own_id(t, f->name) || (f->type == FEATURE_SEQUENCE && strcmp(t->side, "user") == 0)) {
+    bool user_side = strcmp(t->side, "user") == 0;
+    if (is_own_id(t, f->name) || (f->type == FEATURE_SEQUENCE && user_side)) {
+        return false;
+    }
+    bool is_id = same(f->name, t->others->id) || same(f->name, t->others_event_id);
+    bool is_column = t->others_columns != NULL && has_column(t->others_columns, f->name) &&
+                     (t->columns == NULL || !has_column(t->columns, f->name));
+    if (!is_id && !is_column) {
         return false;
     }
     PROBLEM(c, feature_key(t, i, "name").text,
-            "%s is the %s id, which the %s tower must not read: " TRAIN_EARLY_FUSION
-            ". Keep the feature in the %s tower%s; early "
-            "fusion belongs to ranking",
-            problem_quote(f->name).text, t->other, t->side, t->other,
-            strcmp(t->side, "user") == 0 ? ", or use type sequence for a history of items" : "");
+            "%s is %s %s %s, which the %s tower must not read: " TRAIN_EARLY_FUSION
+            ". Keep the feature in the %s tower%s; "
+            "early fusion belongs to ranking",
+            problem_quote(f->name).text, is_id ? "the" : "a column of the", t->other, is_id ? "id" : "table", t->side,
+            t->other, user_side ? ", or use type sequence for a history of items" : "");
     return true;
 }
 
@@ -238,7 +257,8 @@ static void check_features(const struct check *c, const struct tower *t)
 {
     for (size_t i = 0; i < t->config->n_features; i++) {
         const struct feature_config *f = &t->config->features[i];
-        if (f->name == NULL || !is_given(c, feature_key(t, i, "type").text)) {
+        struct key_path type = feature_key(t, i, "type");
+        if (f->name == NULL || !is_given(c, type.text) || !word_was_read(c, type.text, feature_type_words[f->type])) {
             continue;
         }
         for (size_t j = 0; j < i; j++) {
@@ -259,6 +279,9 @@ static void check_network(const struct check *c, const struct tower *t)
 {
     struct key_path layers = key_join(t->key, "network.layers");
     struct key_path activation = key_join(t->key, "network.activation");
+    if (!word_was_read(c, key_join(t->key, "network.type").text, network_type_words[t->config->network])) {
+        return;
+    }
     if (t->config->network == NETWORK_MLP && !is_given(c, layers.text)) {
         PROBLEM(c, layers.text,
                 "is missing; type mlp needs the widths of its layers, like [128, 64]; the last is the length "
@@ -309,9 +332,9 @@ static void check_towers(const struct check *c)
     const struct train_config *config = c->config;
     const struct tower towers[] = {
         {"user_tower", "user", "item", "data.users", &config->user_tower, &config->data.users, &config->data.items,
-         config->data.events.user, config->data.events.item, config->data.columns_users},
+         config->data.events.user, config->data.events.item, config->data.columns_users, config->data.columns_items},
         {"item_tower", "item", "user", "data.items", &config->item_tower, &config->data.items, &config->data.users,
-         config->data.events.item, config->data.events.user, config->data.columns_items},
+         config->data.events.item, config->data.events.user, config->data.columns_items, config->data.columns_users},
     };
     size_t before = c->problems->count;
     for (size_t i = 0; i < sizeof towers / sizeof towers[0]; i++) {

@@ -212,9 +212,7 @@ struct train_config *train_config_load(const char *path, const char *const *sets
     struct train_config *config = NULL;
     struct node *root = yaml_load(path, &list);
     if (root != NULL) {
-        for (size_t i = 0; i < n_sets; i++) {
-            yaml_set(root, sets[i], &list);
-        }
+        param_set(&table, root, sets, n_sets, &list);
         config = read_tree(root, &list);
     }
     problems_finish(&list);

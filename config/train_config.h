@@ -129,7 +129,7 @@ struct train_config {
  * each problem to `problems`. Cross-checks are made too (early fusion, sequence without a time column, towers of
  * different output length, softmax without any negatives, files that do not exist, ...). */
 struct train_config *train_config_load(const char *path, const char *const *sets, size_t n_sets, struct buf *problems);
-void train_config_free(struct train_config *c);
+void train_config_free(struct train_config *config);
 
 /* Appends the parameter table: tab-separated (path, type, min, default, max, unit, sentence) or Markdown. */
 void train_config_describe(struct buf *out, bool markdown);

@@ -15,6 +15,7 @@
 #include "config/yaml.h"
 
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <yaml.h>
 
@@ -143,9 +144,13 @@ static void syntax_problem(struct reader *r)
         problem_add(r->problems, place_of(r, line), "", "not a text in UTF-8: %s", what);
         return;
     }
+    char column[32] = "";
+    if (r->set == NULL) {
+        snprintf(column, sizeof column, " (column %zu)", p->problem_mark.column + 1);
+    }
     bool token = strstr(what, "cannot start any token") != NULL;
-    problem_add(r->problems, place_of(r, p->problem_mark.line), "", "not valid YAML: %s%s%s (column %zu)%s",
-                p->context != NULL ? p->context : "", p->context != NULL ? ", " : "", what, p->problem_mark.column + 1,
+    problem_add(r->problems, place_of(r, p->problem_mark.line), "", "not valid YAML: %s%s%s%s%s",
+                p->context != NULL ? p->context : "", p->context != NULL ? ", " : "", what, column,
                 token ? "; indent with spaces, not tabs, and put texts that begin with a special character in quotes"
                       : "");
 }
@@ -536,27 +541,64 @@ static int set_descend(struct node **node, const char *assignment, const char **
     }
 }
 
-int yaml_set(struct node *root, const char *assignment, struct problems *problems)
+/* A value that is text, put in YAML's single quotes: libyaml then checks its UTF-8 like everything else's. */
+static int parse_text(const char *text, const char *set, struct problems *problems, struct node **value)
+{
+    if (strpbrk(text, "\r\n") != NULL) {
+        problem_add(problems, (struct place){set, 0}, "", "holds a line break");
+        return -1;
+    }
+    struct buf quoted = BUF_INIT;
+    buf_puts(&quoted, "'");
+    for (; *text != '\0'; text++) {
+        buf_add(&quoted, "''", *text == '\'' ? 2 : 0);
+        buf_add(&quoted, text, *text == '\'' ? 0 : 1);
+    }
+    buf_puts(&quoted, "'");
+    int result = -1;
+    if (buf_failed(&quoted)) {
+        problem_nomem(problems);
+    } else {
+        result = parse(quoted.data, quoted.len, set, problems, value);
+    }
+    buf_release(&quoted);
+    return result;
+}
+
+/* The value of an assignment: 0 and *value (new; NULL: the key is to be removed), or -1 with a problem. */
+static int set_value(const char *text, const char *assignment, bool as_text, struct problems *problems,
+                     struct node **value)
+{
+    size_t before = problems->count;
+    as_text = as_text && text[0] != '\0' && text[0] != '"' && text[0] != '\'' && strcmp(text, "null") != 0;
+    int result = as_text ? parse_text(text, assignment, problems, value)
+                         : parse(text, strlen(text), assignment, problems, value);
+    if (result == 0) {
+        problem_add(problems, (struct place){assignment, 0}, "",
+                    "has no value; key=null removes the key, key='\"\"' is an empty text");
+    }
+    if (problems->count > before) { /* also problems that leave a tree */
+        node_free(*value);
+        *value = NULL;
+        return -1;
+    }
+    if (node_is_null(*value)) {
+        node_free(*value);
+        *value = NULL;
+    }
+    return 0;
+}
+
+int yaml_set(struct node *root, const char *assignment, bool as_text, struct problems *problems)
 {
     const char *equals = strchr(assignment, '=');
-    struct place at = {assignment, 0};
     if (equals == NULL) {
-        problem_add(problems, at, "", "has no value; write --set key=value");
+        problem_add(problems, (struct place){assignment, 0}, "", "has no value; write --set key=value");
         return -1;
     }
-    struct node *value;
-    size_t before = problems->count;
-    int result = parse(equals + 1, strlen(equals + 1), assignment, problems, &value);
-    if (result == 0) {
-        problem_add(problems, at, "", "has no value; key=null removes the key, key='\"\"' is an empty text");
-    }
-    if (result <= 0 || problems->count > before) {
-        node_free(value);
+    struct node *value = NULL;
+    if (set_value(equals + 1, assignment, as_text, problems, &value) < 0) {
         return -1;
-    }
-    if (node_is_null(value)) {
-        node_free(value);
-        value = NULL;
     }
     const char *segment = NULL;
     if (set_descend(&root, assignment, &segment, problems) < 0) {

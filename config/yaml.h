@@ -38,10 +38,11 @@ struct node *yaml_parse(const char *text, size_t size, struct problems *problems
 /* Reads a file and parses it. */
 struct node *yaml_load(const char *path, struct problems *problems);
 
-/* Applies "a.b.0.c=value" (borrowed: nodes refer to it as their place, so it must outlive the tree). The value is YAML;
- * missing mappings are created, a number is an element of a list (one behind the last appends), null removes the key.
+/* Applies "a.b.0.c=value" (borrowed: nodes refer to it as their place, so it must outlive the tree). The value is YAML,
+ * or with `as_text` taken as it is (unless it begins with a quote), so that a path or "[::1]:80" needs no quoting.
+ * Missing mappings are created, a number is an element of a list (one behind the last appends), null removes the key.
  * Returns 0, or -1 with a problem added. */
-int yaml_set(struct node *root, const char *assignment, struct problems *problems);
+int yaml_set(struct node *root, const char *assignment, bool as_text, struct problems *problems);
 
 /* Appends the tree as YAML that gives the same tree again. */
 void yaml_write(const struct node *root, struct buf *out);

@@ -1,0 +1,205 @@
+/*
+ * The daemon's configuration: its table, and the form of addresses.
+ *
+ * Every limit of a request is here, so that what a request may cost can be read in one place. Nothing is reloadable yet:
+ * SIGHUP loads the bundle anew, not this file.
+ */
+#include "config/serve_config.h"
+
+#include <arpa/inet.h>
+#include <string.h>
+#include <sys/un.h>
+
+#include "config/param.h"
+#include "config/yaml.h"
+#include "core/mem.h"
+
+static const char *const log_level_words[] = {"error", "warn", "info", "debug", NULL};
+
+#define AT(member) PARAM_AT(struct serve_config, member)
+#define KIB 1024.0
+#define MIB (1024 * KIB)
+#define GIB (1024 * MIB)
+#define SECOND 1000.0
+#define HOUR (3600 * SECOND)
+
+static const struct param rows[] = {
+    {"listen", PARAM_STRING, AT(listen), .default_text = "127.0.0.1:8080",
+     .sentence =
+         "address of /recall, /similar, /embed and the health checks: HOST:PORT, [IPV6]:PORT or unix:/path; port 0 "
+         "takes a free one"},
+    {"admin.listen", PARAM_STRING, AT(admin_listen),
+     .sentence =
+         "address of /metrics, /model, /items and /admin; not set: they are on the public address if, and only if, "
+         "that is loopback or unix"},
+    {"workers", PARAM_INT, AT(workers), .default_text = "0", .min = 0, .max = 1024, .unit = "threads",
+     .sentence = "threads that answer; 0: one a core"},
+    {"models.default.path", PARAM_PATH, AT(model_path), .default_text = "models/current",
+     .sentence = "the bundle to serve: a directory, or a link to one that SIGHUP follows anew"},
+    {"log.level", PARAM_ENUM, AT(log_level), .default_text = "info", .words = log_level_words,
+     .sentence = "lines above this level are not written"},
+    {"limits.body", PARAM_SIZE, AT(limits.body), .default_text = "1MiB", .min = KIB, .max = GIB,
+     .sentence = "largest request body"},
+    {"limits.head", PARAM_SIZE, AT(limits.head), .default_text = "16KiB", .min = KIB, .max = MIB,
+     .sentence = "largest request line and headers together"},
+    {"limits.k", PARAM_INT, AT(limits.k), .default_text = "1000", .min = 1, .max = 1e6, .unit = "items",
+     .sentence = "most items one request may ask for"},
+    {"limits.batch", PARAM_INT, AT(limits.batch), .default_text = "256", .min = 1, .max = 65536, .unit = "requests",
+     .sentence = "most requests in one body"},
+    {"limits.exclude", PARAM_INT, AT(limits.exclude), .default_text = "100000", .min = 0, .max = 1e8, .unit = "ids",
+     .sentence = "most ids one request may exclude"},
+    {"limits.effort", PARAM_INT, AT(limits.effort), .default_text = "10000", .min = 1, .max = 1e7,
+     .sentence = "largest search.effort of a request"},
+    {"limits.list", PARAM_INT, AT(limits.list), .default_text = "10000", .min = 1, .max = 1e7, .unit = "elements",
+     .sentence = "longest list of a multi-valued feature or a history"},
+    {"limits.connections", PARAM_INT, AT(limits.connections), .default_text = "10000", .min = 1, .max = 1e6,
+     .unit = "a worker", .sentence = "connections open at once; more are answered 503"},
+    {"limits.request_timeout", PARAM_DURATION, AT(limits.request_timeout_ms), .default_text = "10s", .min = 1,
+     .max = HOUR, .sentence = "from a request's first byte to its last"},
+    {"limits.idle_timeout", PARAM_DURATION, AT(limits.idle_timeout_ms), .default_text = "75s", .min = 1,
+     .max = 24 * HOUR, .sentence = "without a byte between requests of a connection"},
+    {"limits.response_timeout", PARAM_DURATION, AT(limits.response_timeout_ms), .default_text = "30s", .min = 1,
+     .max = HOUR, .sentence = "for a client to take one response"},
+    {"limits.drain_timeout", PARAM_DURATION, AT(limits.drain_timeout_ms), .default_text = "30s", .min = 0, .max = HOUR,
+     .sentence = "after SIGTERM, for requests in flight to finish"},
+    {"drain_delay", PARAM_DURATION, AT(drain_delay_ms), .default_text = "0", .min = 0, .max = HOUR,
+     .sentence =
+         "after SIGTERM, how long new connections are still accepted while /readyz says no, so that load balancers "
+         "can look elsewhere first"},
+};
+static const struct param_table table = {rows, sizeof rows / sizeof rows[0]};
+
+/* --- addresses ------------------------------------------------------------------------------------------------------ */
+
+static bool is_port(const char *text)
+{
+    size_t n = strspn(text, "0123456789");
+    if (n == 0 || n > 5 || text[n] != '\0') {
+        return false;
+    }
+    unsigned port = 0;
+    for (; *text != '\0'; text++) {
+        port = port * 10 + (unsigned)(*text - '0');
+    }
+    return port <= 65535;
+}
+
+static bool is_ipv6(const char *text, size_t n)
+{
+    char host[INET6_ADDRSTRLEN];
+    struct in6_addr address;
+    if (n == 0 || n >= sizeof host) {
+        return false;
+    }
+    memcpy(host, text, n);
+    host[n] = '\0';
+    return inet_pton(AF_INET6, host, &address) == 1;
+}
+
+static bool is_host(const char *text, size_t n)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    return (n == 1 && text[0] == '*') || (n > 0 && n < 254 && strspn(text, letters) >= n);
+}
+
+/* What is wrong with an address, or NULL. */
+static const char *address_problem(const char *address)
+{
+    if (strncmp(address, "unix:", 5) == 0) {
+        const struct sockaddr_un *un = NULL;
+        bool good = address[5] == '/' && strlen(address + 5) < sizeof un->sun_path;
+        return good ? NULL : "behind unix: there must be an absolute path of less than 108 bytes";
+    }
+    const char *colon = strrchr(address, ':');
+    if (colon == NULL) {
+        return "must be HOST:PORT, [IPV6]:PORT or unix:/path";
+    }
+    if (!is_port(colon + 1)) {
+        return "the port (behind the last colon) must be 0 to 65535; 0 takes a free one";
+    }
+    size_t n = (size_t)(colon - address);
+    if (address[0] == '[') {
+        bool good = n > 2 && address[n - 1] == ']' && is_ipv6(address + 1, n - 2);
+        return good ? NULL : "between the brackets there must be an IPv6 address";
+    }
+    if (memchr(address, ':', n) != NULL) {
+        return "an IPv6 address needs brackets and the whole quotes: \"[::1]:8080\"";
+    }
+    return is_host(address, n) ? NULL : "must be HOST:PORT, [IPV6]:PORT or unix:/path; * is every address";
+}
+
+static void check_address(const char *key, const char *address, const struct node *root, struct problems *problems)
+{
+    const char *what = address == NULL ? NULL : address_problem(address);
+    if (what != NULL) {
+        problem_add(problems, param_place(root, key), key, "%s: %s", problem_quote(address).text, what);
+    }
+}
+
+/* A port that is taken twice would only be found when it is bound. */
+static void check_addresses(const struct serve_config *config, const struct node *root, struct problems *problems)
+{
+    check_address("listen", config->listen, root, problems);
+    check_address("admin.listen", config->admin_listen, root, problems);
+    if (config->listen == NULL || config->admin_listen == NULL || strcmp(config->listen, config->admin_listen) != 0) {
+        return;
+    }
+    const char *colon = strrchr(config->listen, ':');
+    if (colon == NULL || strcmp(colon, ":0") != 0) {
+        problem_add(
+            problems, param_place(root, "admin.listen"), "admin.listen",
+            "is the same as listen; choose another port, or remove it to have the admin paths on a loopback address");
+    }
+}
+
+/* --- loading -------------------------------------------------------------------------------------------------------- */
+
+/* The file's tree, or an empty one without a file. */
+static struct node *load_tree(const char *path, struct problems *problems)
+{
+    return path != NULL ? yaml_load(path, problems) : yaml_parse("{}", 2, problems);
+}
+
+struct serve_config *serve_config_load(const char *path, const char *const *sets, size_t n_sets, struct buf *problems)
+{
+    struct problems list = {path, problems, 0};
+    struct serve_config *config = NULL;
+    struct node *root = load_tree(path, &list);
+    if (root != NULL) {
+        param_set(&table, root, sets, n_sets, &list);
+        config = mem_array(1, sizeof *config);
+        if (config == NULL) {
+            problem_nomem(&list);
+        } else {
+            param_read(&table, root, "", config, &list);
+            check_addresses(config, root, &list);
+        }
+    }
+    problems_finish(&list);
+    node_free(root);
+    if (list.count > 0) {
+        serve_config_free(config);
+        return NULL;
+    }
+    return config;
+}
+
+void serve_config_free(struct serve_config *config)
+{
+    if (config == NULL) {
+        return;
+    }
+    param_release(&table, config);
+    mem_free(config);
+}
+
+void serve_config_dump(const struct serve_config *config, struct buf *out)
+{
+    param_dump(&table, config, out);
+}
+
+void serve_config_describe(struct buf *out, bool markdown)
+{
+    param_describe_head(out, markdown);
+    param_describe(&table, "", out, markdown);
+}
