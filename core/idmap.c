@@ -96,7 +96,7 @@ static struct slot *probe(const struct idmap *m, uint32_t hash, const char *text
         }
         if (s->hash == hash) {
             struct span known = idmap_get(m, s->number);
-            if (known.length == length && memcmp(known.text, text, length) == 0) {
+            if (known.length == length && (length == 0 || memcmp(known.text, text, length) == 0)) {
                 return s;
             }
         }

@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -29,8 +30,13 @@ static bool get_u64(const json_t *value, uint64_t *out)
     return true;
 }
 
-/* Checks one entry's type, shape and place; adds its bytes to *covered. */
-static int check_entry(const char *name, const json_t *entry, uint64_t size, uint64_t *covered, struct err *e)
+/* Where a tensor's bytes lie in the data. */
+struct range {
+    uint64_t begin, end;
+};
+
+/* Checks one entry's type, shape and place. */
+static int check_entry(const char *name, const json_t *entry, uint64_t size, struct range *place, struct err *e)
 {
     const char *dtype = json_string_value(json_object_get(entry, "dtype"));
     if (dtype == NULL || strcmp(dtype, "F32") != 0) {
@@ -48,33 +54,71 @@ static int check_entry(const char *name, const json_t *entry, uint64_t size, uin
             return err_set(e, "tensor %.80s: bad shape", name);
         }
     }
-    uint64_t begin;
-    uint64_t end;
-    if (json_array_size(range) != 2 || !get_u64(json_array_get(range, 0), &begin) ||
-        !get_u64(json_array_get(range, 1), &end) || begin > end || end > size || end - begin != bytes ||
-        begin % sizeof(float) != 0) {
+    if (json_array_size(range) != 2 || !get_u64(json_array_get(range, 0), &place->begin) ||
+        !get_u64(json_array_get(range, 1), &place->end) || place->begin > place->end || place->end > size ||
+        place->end - place->begin != bytes || place->begin % sizeof(float) != 0) {
         return err_set(e, "tensor %.80s: data_offsets are outside the file or do not match the shape", name);
     }
-    *covered += bytes;
+    return 0;
+}
+
+static int compare_ranges(const void *a, const void *b)
+{
+    const struct range *x = a;
+    const struct range *y = b;
+    if (x->begin != y->begin) {
+        return x->begin < y->begin ? -1 : 1;
+    }
+    return x->end < y->end ? -1 : x->end > y->end;
+}
+
+/* The ranges, in order, must follow each other from 0 to `size`: no byte belongs to two tensors or to none. */
+static int check_cover(struct range *ranges, size_t n, uint64_t size, struct err *e)
+{
+    uint64_t covered = 0;
+    if (n > 1) {
+        qsort(ranges, n, sizeof *ranges, compare_ranges);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (ranges[i].begin != covered) {
+            return err_set(e, "the tensors %s at byte %llu of the data",
+                           ranges[i].begin < covered ? "overlap" : "leave a hole",
+                           (unsigned long long)(ranges[i].begin < covered ? ranges[i].begin : covered));
+        }
+        covered = ranges[i].end;
+    }
+    if (covered != size) {
+        return err_set(e, "the tensors cover %llu of %llu bytes of data", (unsigned long long)covered,
+                       (unsigned long long)size);
+    }
     return 0;
 }
 
 static int check_header(struct safetensors *s, struct err *e)
 {
-    uint64_t covered = 0;
+    struct range *ranges = mem_array(json_object_size(s->header), sizeof *ranges);
+    if (ranges == NULL) {
+        return err_nomem(e);
+    }
+    int result = 0;
+    size_t n = 0;
     const char *name;
     json_t *entry;
     json_object_foreach(s->header, name, entry)
     {
-        if (strcmp(name, "__metadata__") != 0 && check_entry(name, entry, s->size, &covered, e) < 0) {
-            return -1;
+        if (strcmp(name, "__metadata__") == 0) {
+            continue;
+        }
+        result = check_entry(name, entry, s->size, &ranges[n++], e);
+        if (result < 0) {
+            break;
         }
     }
-    if (covered != s->size) { /* with all in range, holes or overlaps are what is left */
-        return err_set(e, "the tensors do not cover the data exactly (%llu of %llu bytes)", (unsigned long long)covered,
-                       (unsigned long long)s->size);
+    if (result == 0) {
+        result = check_cover(ranges, n, s->size, e);
     }
-    return 0;
+    mem_free(ranges);
+    return result;
 }
 
 struct safetensors *safetensors_open(const void *block, size_t size, struct err *e)
@@ -210,6 +254,9 @@ failed:
 out:
     if (fd >= 0) {
         close(fd);
+        if (result < 0) {
+            unlink(path); /* ours: half a file must not pass for a file */
+        }
     }
     buf_release(&header);
     return result;

@@ -1,8 +1,8 @@
 /*
  * core/safetensors.h: named float32 tensors in the safetensors format (github.com/huggingface/safetensors):
  * u64 little-endian header length, a JSON header {"name": {"dtype": "F32", "shape": [..], "data_offsets": [a, b]}},
- * then the data. Only F32 is read and written. Everything is checked before use: lengths, offsets in range and not
- * overlapping, shapes that match their bytes, 4-byte alignment. Reading an open file is thread-safe.
+ * then the data. Only F32 is read and written. Everything is checked before use: lengths, offsets in range, without
+ * overlap or hole, shapes that match their bytes, 4-byte alignment. Reading an open file is thread-safe.
  */
 #ifndef CORE_SAFETENSORS_H
 #define CORE_SAFETENSORS_H
@@ -29,7 +29,7 @@ struct tensor {
     const float *data; /* [rows, columns] row-major */
 };
 
-/* Writes and fsyncs a new file with these tensors, in this order. */
+/* Writes and fsyncs a new file with these tensors, in this order. A failure leaves no file behind. */
 int safetensors_write(const char *path, const struct tensor *tensors, size_t count, struct err *e);
 
 #endif
