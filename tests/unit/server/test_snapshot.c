@@ -43,6 +43,8 @@ static void *reader_main(void *arg)
             snapshot_unref(current);
             current = fresh;
             r->adopted++;
+        } else {
+            sched_yield();
         }
         if (current && !is_consistent(current)) {
             r->torn++;
