@@ -243,6 +243,7 @@ void feature_configs_describe(struct buf *out, bool markdown)
         row.sentence = sentence.data;
         const struct param_table one = {&row, 1};
         param_describe(&one, markdown ? "" : "features.N", out, markdown);
+        out->failed |= buf_failed(&sentence);
         buf_release(&sentence);
     }
 }

@@ -80,13 +80,13 @@ static size_t edit_distance(const char *a, size_t n, const char *b, size_t m)
     return rows[n % 3][m];
 }
 
-/* How far a word is from a text: SIZE_MAX when it is not close. A beginning of at least three letters is close. */
+/* How far a word is from a text: SIZE_MAX when it is not close. One that the other begins with is close. */
 static size_t closeness(const char *text, size_t n, const char *word, size_t m)
 {
     if (n == 0 || n > WORD_MAX || m > WORD_MAX) {
         return SIZE_MAX;
     }
-    if (n >= 3 && n < m && strncmp(text, word, n) == 0) {
+    if (n >= 3 && m >= 3 && n != m && strncmp(text, word, n < m ? n : m) == 0) {
         return 1;
     }
     size_t distance = edit_distance(text, n, word, m);

@@ -85,6 +85,7 @@ static void describe_markdown(const struct param *row, const char *path, struct 
     buf_puts(out, " | ");
     add_cell(out, row->sentence);
     buf_printf(out, "%s |\n", row->reloadable ? " (reloadable)" : "");
+    out->failed |= buf_failed(&range);
     buf_release(&range);
 }
 
@@ -244,6 +245,7 @@ static void dump_comment(const struct param *row, struct buf *out)
         buf_printf(out, "; %s", range.data);
     }
     buf_puts(out, row->reloadable ? "; reloadable)\n" : ")\n");
+    out->failed |= buf_failed(&range);
     buf_release(&range);
 }
 
