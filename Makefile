@@ -60,7 +60,7 @@ USES_server := server config ann core
 LIBS_core   := -ljansson -lopenblas -lcrypto -lzstd -lz -lm
 LIBS_config := -lyaml $(LIBS_core)
 LIBS_ann     = @$(BUILD)/faiss.libs $(LIBS_core)
-LIBS_train   = -lcsv -lyaml $(LIBS_ann)
+LIBS_train   = -lyaml $(LIBS_ann)
 LIBS_server  = -levent -levent_pthreads -lyaml $(LIBS_ann)
 archives = $(foreach r,$(USES_$(1)),$(BUILD)/lib$(r).a)
 
@@ -110,7 +110,7 @@ FORCE:
 
 # --- packages and faiss ------------------------------------------------------------------------------------------------
 
-PKG_BUILD := gcc g++ libc6-dev libevent-dev libjansson-dev libopenblas-dev libssl-dev libyaml-dev libcsv-dev zlib1g-dev \
+PKG_BUILD := gcc g++ libc6-dev libevent-dev libjansson-dev libopenblas-dev libssl-dev libyaml-dev zlib1g-dev \
              libzstd-dev cmake dpkg-dev xz-utils
 # what the demo, the examples and a person trying the HTTP interface need
 PKG_RUN   := ca-certificates curl python3

@@ -217,6 +217,9 @@ ssize_t text_stream_read(struct text_stream *s, char *to, size_t n, struct err *
 
 double text_stream_done(const struct text_stream *s)
 {
+    if (s->at_end && s->begin == s->end) {
+        return 1;
+    }
     double done = s->size > 0 ? (double)(s->fetched - (off_t)(s->end - s->begin)) / (double)s->size : 0;
     return done < 1 ? done : 1; /* a file may grow while it is read */
 }

@@ -19,7 +19,6 @@ declare -A HOME_OF=(
     ["event.h"]="server"
     ["evhttp.h"]="server"
     ["yaml.h"]="config"
-    ["csv.h"]="train"
     ["faiss/"]="ann"
 )
 
