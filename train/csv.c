@@ -4,8 +4,8 @@
  * starts again at the row's first byte, so there is no state to keep between chunks.
  *
  * Two ways to split a row. A line without any quote, nearly all of them, is cut by memchr alone. A line with one goes
- * through split_quoted, which is strict about what would make a program lose rows silently (text behind a closing quote,
- * a quote that never closes) and lenient about quotes inside plain fields, which real item titles have.
+ * through split_quoted, which is strict about what would make a program lose rows silently (text behind a closing
+ * quote, a quote that never closes) and lenient about quotes inside plain fields, which real item titles have.
  *
  * Lines are counted by the newlines of every consumed row, so an error names the line an editor shows.
  *
@@ -14,8 +14,8 @@
  * callbacks; csv_next reads 27.6 million from plain text, 10.5 million from gzip, 17.1 million from zstd. The reasons:
  * in its strict mode an error ends the parser, so a bad row cannot be dropped and counted, and its lenient mode takes
  * broken quoting as data; it skips blank lines without telling, which loses the line number, unless every CR and LF is
- * reported as a row of its own; it has no "::", so a second splitter would be needed anyway; and it pushes fields through
- * callbacks, so that every row would be copied once more to be pulled.
+ * reported as a row of its own; it has no "::", so a second splitter would be needed anyway; and it pushes fields
+ * through callbacks, so that every row would be copied once more to be pulled.
  */
 #include "train/csv.h"
 
@@ -107,8 +107,8 @@ static size_t unescape(char *text, size_t length)
     return to;
 }
 
-/* Splits a row that may hold quoted fields. `*row_end` is where the next one starts. Nothing is changed in
- * the window: quoted fields keep their quotes, for unquote_fields. */
+/* Splits a row that may hold quoted fields. `*row_end` is where the next one starts. Nothing is changed in the window:
+ * quoted fields keep their quotes, for unquote_fields. */
 static enum found split_quoted(struct csv *c, char **row_end, const char **reason)
 {
     char *at = c->window + c->begin, *end = c->window + c->end;

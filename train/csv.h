@@ -2,11 +2,11 @@
  * train/csv.h: rows of delimited text, streamed from plain, gzip or zstd files (train/text_stream.h).
  *
  * Memory is bounded by one chunk and one row, whatever the file's size. One-byte delimiters allow RFC 4180 quoting: a
- * field that starts with a quote runs to the closing one, "" inside stands for one quote, delimiters and newlines inside
- * belong to the field. A quote further inside a field is an ordinary byte (5" nails). Longer delimiters ("::") are split
- * plainly, quotes have no meaning. CR LF and LF end rows; a UTF-8 byte order mark is skipped; empty lines are skipped;
- * the last row needs no newline. Other bytes, NUL included, are passed on as they are: what is allowed in an id or a
- * category is the caller's rule. Limits: 1 MiB a row, 4,096 columns.
+ * field that starts with a quote runs to the closing one, "" inside stands for one quote, delimiters and newlines
+ * inside belong to the field. A quote further inside a field is an ordinary byte (5" nails). Longer delimiters ("::")
+ * are split plainly, quotes have no meaning. CR LF and LF end rows; a UTF-8 byte order mark is skipped; empty lines are
+ * skipped; the last row needs no newline. Other bytes, NUL included, are passed on as they are: what is allowed in an
+ * id or a category is the caller's rule. Limits: 1 MiB a row, 4,096 columns.
  *
  * Bad rows, handled inside by csv_reject: another number of fields than the columns, a quote that is never closed, text
  * behind a closing quote, a row over the limit. Reading goes on behind the row's first line, so that one stray quote
@@ -29,8 +29,8 @@ struct csv; /* opaque */
 
 struct csv_options {
     const char *delimiter;      /* one to four bytes; no quote, CR or LF */
-    const char *const *columns; /* NULL-terminated names for a file without a header line; NULL: the first row names them.
-                                   A header "name:type" (RecBole) is known by its name, too. */
+    const char *const *columns; /* NULL-terminated names for a file without a header line; NULL: the first row names
+                                   them. A header "name:type" (RecBole) is known by its name, too. */
     uint64_t max_bad_rows;      /* rows that may be dropped by csv_reject before it fails */
     bool quiet;                 /* the first few dropped rows are logged as warnings, unless quiet */
     size_t chunk;               /* bytes read at a time; 0: 256 KiB. Tests use small ones */

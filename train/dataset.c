@@ -10,9 +10,8 @@
  *   schema      learned parts joined with what the configuration declares
  *   encode      users and items tables, second pass, through features_add
  *
- * Two passes over the tables, since a vocabulary must be complete before the first value can be encoded; the alternative,
- * keeping the raw values, would need memory in proportion to the text. Rows come in the file's order and are encoded in
- * it, then copied into the order of the ids, so for a moment one side's encoded rows exist twice.
+ * Rejected: splitting while reading (a user's last event is known only at the end), and one numbering of ids from the
+ * start (the bundle wants them sorted, and test-only items behind the catalogue).
  */
 #include "train/dataset.h"
 
@@ -24,26 +23,11 @@
 #include "train/dataset_events.h"
 #include "train/dataset_ids.h"
 #include "train/dataset_schema.h"
-#include "train/dataset_table.h"
+#include "train/dataset_side.h"
 
 struct owned {
     struct buf ids[2];
     struct buf vocab[2][SCHEMA_MAX_FEATURES];
-};
-
-/* What is known of one side while loading; arrays by number of appearance unless said otherwise. */
-struct side_state {
-    enum side side;
-    const struct table_config *table;
-    const struct tower_config *tower;
-    struct csv_options format;
-    struct idmap *ids;
-    uint32_t *count; /* [n] train events; those of users by final number */
-    uint32_t *rank;  /* [n] final number */
-    uint32_t *line;  /* [line_capacity] of the table's row, 0: none; lines beyond 2^32 - 1 are given as that */
-    size_t line_capacity;
-    uint64_t bad_rows;
-    struct learner *learner;
 };
 
 struct loader {
@@ -61,7 +45,7 @@ static struct csv_options format_of(const struct train_config *config, char **co
                                 .max_bad_rows = config->data.max_bad_rows};
 }
 
-/* --- events ----------------------------------------------------------------------------------------------------------*/
+/* --- events --------------------------------------------------------------------------------------------------------*/
 
 static int read_events(struct loader *l, struct event_log *log, const char *path, struct err *e)
 {
@@ -167,101 +151,7 @@ static int count_train(struct loader *l, struct err *e)
     return 0;
 }
 
-/* --- first pass over the tables --------------------------------------------------------------------------------------*/
-
-static bool needs_table(const struct tower_config *tower, const char **feature)
-{
-    for (size_t i = 0; i < tower->n_features; i++) {
-        if (tower->features[i].type != FEATURE_ID && tower->features[i].type != FEATURE_SEQUENCE) {
-            *feature = tower->features[i].name;
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Room for number `n`, zeroed. */
-static int grow_lines(struct side_state *s, size_t n, struct err *e)
-{
-    if (n < s->line_capacity) {
-        return 0;
-    }
-    size_t capacity = (n + 1024) * 2;
-    uint32_t *line = mem_resize(s->line, s->line_capacity, capacity, sizeof *line);
-    if (line == NULL) {
-        return err_nomem(e);
-    }
-    memset(line + s->line_capacity, 0, (capacity - s->line_capacity) * sizeof *line);
-    s->line = line;
-    s->line_capacity = capacity;
-    return 0;
-}
-
-static int reject_duplicate(struct side_state *s, struct table *t, uint32_t number, struct err *e)
-{
-    struct buf reason = BUF_INIT;
-    buf_printf(&reason, "\"%.*s\" has a row already, in line %u", (int)t->id.length, t->id.text, s->line[number]);
-    int result = buf_failed(&reason) ? err_nomem(e) : csv_reject(t->csv, t->id_column, reason.data, e);
-    buf_release(&reason);
-    return result;
-}
-
-/* Learns from one row, if it is the first of an id that matters. `n_counted` numbers have a train count. */
-static int learn_row(struct side_state *s, struct table *t, size_t n_counted, struct err *e)
-{
-    bool adds = s->side == SIDE_ITEM;
-    uint32_t number = adds ? idmap_add(s->ids, t->id.text, t->id.length) : idmap_find(s->ids, t->id.text, t->id.length);
-    if (number == IDMAP_NONE) {
-        return adds ? err_nomem(e) : 0; /* a user without events */
-    }
-    if (grow_lines(s, number, e) < 0) {
-        return -1;
-    }
-    if (s->line[number] != 0) {
-        return reject_duplicate(s, t, number, e);
-    }
-    uint64_t line = csv_line(t->csv);
-    s->line[number] = line < UINT32_MAX ? (uint32_t)line : UINT32_MAX;
-    uint32_t count = s->side == SIDE_USER ? s->count[s->rank[number]] : number < n_counted ? s->count[number] : 0;
-    return count > 0 ? learner_add(s->learner, t->values, e) : 0;
-}
-
-static int learn_side(struct side_state *s, struct err *e)
-{
-    s->learner = learner_new(s->tower, e);
-    if (s->learner == NULL) {
-        return -1;
-    }
-    const char *feature;
-    if (s->table->path == NULL) {
-        return needs_table(s->tower, &feature)
-                   ? err_set(e, "%s feature %s: there is no table with such a column; set data.%ss: {path, id}",
-                             side_words[s->side], feature, side_words[s->side])
-                   : 0;
-    }
-    struct table t;
-    size_t n_counted = idmap_count(s->ids);
-    if (table_open(&t, s->table, &s->format, s->tower, e) < 0) {
-        return -1;
-    }
-    int row;
-    while ((row = table_next(&t, e)) > 0) {
-        if (learn_row(s, &t, n_counted, e) < 0) {
-            row = -1;
-            break;
-        }
-    }
-    s->bad_rows = csv_bad_rows(t.csv);
-    table_close(&t);
-    return row;
-}
-
-static bool has_row(const struct side_state *s, uint32_t number)
-{
-    return number < s->line_capacity && s->line[number] != 0;
-}
-
-/* --- items, parts, schema --------------------------------------------------------------------------------------------*/
+/* --- items, parts, schema ------------------------------------------------------------------------------------------*/
 
 static int number_items(struct loader *l, size_t n_counted, struct err *e)
 {
@@ -275,7 +165,7 @@ static int number_items(struct loader *l, size_t n_counted, struct err *e)
         return err_nomem(e);
     }
     for (uint32_t i = 0; i < n; i++) {
-        l->catalogue[i] = has_row(items, i) || (i < n_counted && items->count[i] > 0);
+        l->catalogue[i] = side_has_row(items, i) || (i < n_counted && items->count[i] > 0);
     }
     if (ids_number(items->ids, l->catalogue, items->rank, &owned->ids[SIDE_ITEM], &d->item_ids, e) < 0) {
         return -1;
@@ -332,84 +222,15 @@ static int finish_schema(struct loader *l, struct err *e)
     return schema_finish(&d->schema, e);
 }
 
-/* --- second pass over the tables -------------------------------------------------------------------------------------*/
-
-/* Encodes the table's rows in the file's order; row_of[final number] is each id's position. */
-static int encode_table(const struct side_state *s, struct feature_rows *rows, uint32_t *row_of, struct err *e)
+static int encode(struct dataset *d, const struct side_state sides[2], struct err *e)
 {
-    struct csv_options format = s->format;
-    format.max_bad_rows = UINT64_MAX; /* the first pass has counted them */
-    format.quiet = true;
-    struct table t;
-    if (table_open(&t, s->table, &format, s->tower, e) < 0) {
-        return -1;
-    }
-    int row;
-    while ((row = table_next(&t, e)) > 0) {
-        uint32_t number = idmap_find(s->ids, t.id.text, t.id.length);
-        if (number == IDMAP_NONE || !has_row(s, number) || row_of[s->rank[number]] != IDMAP_NONE) {
-            continue;
-        }
-        struct feature_error fe;
-        if (features_add(rows, t.values, &fe) < 0) {
-            row = err_set(e, "%s:%llu: %s: %s", s->table->path, (unsigned long long)csv_line(t.csv),
-                          fe.feature >= 0 ? s->tower->features[fe.feature].name : "row", fe.message);
-            break;
-        }
-        row_of[s->rank[number]] = (uint32_t)(rows->n - 1);
-    }
-    table_close(&t);
-    return row;
-}
-
-/* Brings the rows into the order of the ids; those without a row have nothing but their id. */
-static int order_rows(const struct side_state *s, const struct strtab *ids, const struct feature_rows *from,
-                      const uint32_t *row_of, struct feature_rows *rows, struct err *e)
-{
-    struct value values[SCHEMA_MAX_FEATURES];
-    for (size_t i = 0; i < ids->count; i++) {
-        int result;
-        if (row_of[i] != IDMAP_NONE) {
-            result = feature_rows_copy(rows, from, row_of[i]);
-        } else {
-            struct feature_error fe;
-            struct span id;
-            id.text = strtab_get(ids, i, &id.length);
-            values_of_id(s->tower, id, values);
-            result = features_add(rows, values, &fe);
-        }
-        if (result < 0) {
-            return err_nomem(e);
+    const struct strtab *ids[2] = {&d->user_ids, &d->item_ids};
+    for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
+        if (side_encode(&sides[side], ids[side], &d->schema.towers[side], &d->rows[side], e) < 0) {
+            return -1;
         }
     }
     return 0;
-}
-
-static int encode_side(struct loader *l, enum side side, struct err *e)
-{
-    struct dataset *d = l->d;
-    const struct side_state *s = &l->sides[side];
-    const struct strtab *ids = side == SIDE_USER ? &d->user_ids : &d->item_ids;
-    const char *feature;
-    int result = -1;
-    struct feature_rows in_file_order = {0};
-    uint32_t *row_of = mem_array(ids->count, sizeof *row_of);
-    if (row_of == NULL || feature_rows_init(&d->rows[side], &d->schema.towers[side]) < 0 ||
-        feature_rows_init(&in_file_order, &d->schema.towers[side]) < 0) {
-        err_nomem(e);
-        goto done;
-    }
-    memset(row_of, 0xff, ids->count * sizeof *row_of);
-    if (s->table->path != NULL && needs_table(s->tower, &feature) && encode_table(s, &in_file_order, row_of, e) < 0) {
-        goto done;
-    }
-    result = order_rows(s, ids, &in_file_order, row_of, &d->rows[side], e);
-done:
-    if (in_file_order.spec != NULL) {
-        feature_rows_release(&in_file_order);
-    }
-    mem_free(row_of);
-    return result;
 }
 
 static int prepare_history(struct dataset *d, struct err *e)
@@ -436,28 +257,7 @@ static int prepare_history(struct dataset *d, struct err *e)
     return 0;
 }
 
-/* --- the summary -----------------------------------------------------------------------------------------------------*/
-
-/* Ids of events that their table does not have: how many, one of them, and what to do. */
-static void warn_without_row(const struct loader *l, enum side side, size_t n_in_events)
-{
-    const struct side_state *s = &l->sides[side];
-    const char *word = side_words[side];
-    size_t n = 0;
-    uint32_t example = 0;
-    for (uint32_t i = 0; s->table->path != NULL && i < n_in_events; i++) {
-        if (!has_row(s, i)) {
-            example = n == 0 ? i : example;
-            n++;
-        }
-    }
-    if (n > 0) {
-        struct span id = idmap_get(s->ids, example);
-        log_warn("%s: %zu of %zu %ss in the events have no row here, like \"%.*s\": their features are missing; add "
-                 "rows, or check that both files write ids the same way",
-                 s->table->path, n, n_in_events, word, (int)id.length, id.text);
-    }
-}
+/* --- the summary ---------------------------------------------------------------------------------------------------*/
 
 static void summarize(const struct loader *l, size_t n_test_rows)
 {
@@ -480,7 +280,7 @@ static void summarize(const struct loader *l, size_t n_test_rows)
     }
 }
 
-/* --- all of it -------------------------------------------------------------------------------------------------------*/
+/* --- all of it -----------------------------------------------------------------------------------------------------*/
 
 static int load(struct loader *l, struct err *e)
 {
@@ -495,14 +295,14 @@ static int load(struct loader *l, struct err *e)
     }
     size_t n_test_rows = l->d->test.n;
     for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
-        if (learn_side(&l->sides[side], e) < 0) {
+        if (side_learn(&l->sides[side], e) < 0) {
             return -1;
         }
         l->d->bad_rows += l->sides[side].bad_rows;
-        warn_without_row(l, (enum side)side, n_in_events[side]);
+        side_warn_without_row(&l->sides[side], n_in_events[side]);
     }
     if (number_items(l, n_in_events[SIDE_ITEM], e) < 0 || finish_parts(l, e) < 0 || finish_schema(l, e) < 0 ||
-        encode_side(l, SIDE_USER, e) < 0 || encode_side(l, SIDE_ITEM, e) < 0 || prepare_history(l->d, e) < 0) {
+        encode(l->d, l->sides, e) < 0 || prepare_history(l->d, e) < 0) {
         return -1;
     }
     summarize(l, n_test_rows);

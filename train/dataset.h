@@ -47,7 +47,7 @@ struct dataset {
 };
 
 /* Reads everything the configuration names and logs a summary (info) and what looks wrong but can be lived with
- * (warnings: features that are constant or all missing, users and items without a row in their table). NULL on error. */
+ * (warnings: features that are constant or all missing, users and items without a row in their table). NULL: error. */
 struct dataset *dataset_load(const struct train_config *config, struct err *e);
 void dataset_free(struct dataset *d); /* NULL is fine */
 
@@ -80,7 +80,7 @@ enum pairs_role {
     PAIRS_SEEN      /* what is excluded, or history: everything in time order; users not in the map are skipped */
 };
 
-/* Reads pairs over a catalogue (a bundle's sorted item ids). pairs->start has idmap_count(users) + 1 elements at return:
+/* Reads pairs over a catalogue (a bundle's sorted item ids). pairs->start has idmap_count(users) + 1 elements then:
  * read the relevant ones first, then what was seen, and both have the same users. Items outside the catalogue are left
  * out; `unreachable` (may be NULL) gets a new array [users] that counts the distinct ones of each user (mem_free). */
 int dataset_eval_file(const struct events_file *file, enum pairs_role role, const struct strtab *item_ids,

@@ -1,8 +1,8 @@
 /*
- * What is held out is a mark for each event, whatever the method, so that one partition serves the split by last events,
- * by time and at random. The moment of a split by time is found by radix selection: four passes over the times, no copy
- * and no sort of all of them. Events of one moment never fall on both sides: a model that has seen half of a moment
- * would be asked about the other half.
+ * What is held out is a mark for each event, whatever the method, so that one partition serves the split by last
+ * events, by time and at random. The moment of a split by time is found by radix selection: four passes over the times,
+ * no copy and no sort of all of them. Events of one moment never fall on both sides: a model that has seen half of a
+ * moment would be asked about the other half.
  */
 #include "train/dataset_events.h"
 
@@ -180,7 +180,7 @@ int dataset_cut(const struct dataset *d, double fraction, uint64_t seed, struct 
     return result;
 }
 
-/* --- history ---------------------------------------------------------------------------------------------------------*/
+/* --- history -------------------------------------------------------------------------------------------------------*/
 
 size_t interactions_history(const struct interactions *part, uint32_t user, size_t position, uint32_t last,
                             const int32_t *row, int32_t *out)

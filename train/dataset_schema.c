@@ -152,7 +152,7 @@ int learner_add(struct learner *l, const struct value *values, struct err *e)
     return 0;
 }
 
-/* --- to the schema ---------------------------------------------------------------------------------------------------*/
+/* --- to the schema -------------------------------------------------------------------------------------------------*/
 
 static void declare(struct feature *to, const struct feature_config *from)
 {

@@ -1,7 +1,7 @@
 /*
- * Numbers are the common case and are read digit by digit into an integer, exactly; only those with an exponent take the
- * way through a double. Rejected: strptime (locale, no fractions, needs a terminated string) and guessing milliseconds
- * from the size of a number (only the order of events counts, so 10^12 "seconds" do no harm).
+ * Numbers are the common case and are read digit by digit into an integer, exactly; only those with an exponent take
+ * the way through a double. Rejected: strptime (locale, no fractions, needs a terminated string) and guessing
+ * milliseconds from the size of a number (only the order of events counts, so 10^12 "seconds" do no harm).
  */
 #include "train/dataset_time.h"
 

@@ -56,7 +56,7 @@ struct writer {
     bool failed;
 };
 
-/* --- numbers ---------------------------------------------------------------------------------------------------------*/
+/* --- numbers -------------------------------------------------------------------------------------------------------*/
 
 static uint64_t greatest_common_divisor(uint64_t a, uint64_t b)
 {
@@ -112,7 +112,7 @@ static bool chance(struct rng *rng, float probability)
     return rng_uniform(rng) < probability;
 }
 
-/* --- the world -------------------------------------------------------------------------------------------------------*/
+/* --- the world -----------------------------------------------------------------------------------------------------*/
 
 static unsigned topic_of(uint64_t item)
 {
@@ -170,7 +170,7 @@ static uint64_t choose_user(const struct world *w, uint64_t event, struct rng *r
     return event % 2 == 0 ? event / 2 % w->users : rank_below(rng, w->users);
 }
 
-/* --- writing ---------------------------------------------------------------------------------------------------------*/
+/* --- writing -------------------------------------------------------------------------------------------------------*/
 
 static void writer_open(struct writer *out, const char *dir, const char *name, struct err *e)
 {
