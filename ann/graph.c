@@ -18,10 +18,6 @@
  *   - visited[row] == epoch means seen; raising the epoch forgets all rows, and only every 255th search clears the
  *     table.
  *   - graph_check was passed: ids are rows, upper offsets are inside.
- *
- * Scores are inner products of the float vectors. That is the right order to walk by both on a graph built with inner
- * products and on one built in the augmented Euclidean space of ann/faiss.c: there all rows have the same length, so
- * distances and inner products with (query, 0) order rows alike, and the added dimension need not be stored.
  */
 #include "ann/graph.h"
 

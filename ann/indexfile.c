@@ -122,7 +122,7 @@ static int header_check(const struct indexfile_header *h, size_t file_size, cons
     if (h->byte_order != BYTE_ORDER_MARK) {
         return err_set(e, "%s: written on a machine of another byte order; rebuild it with recall-train index", path);
     }
-    if (h->header_checksum != header_checksum(h) || h->factory[INDEXFILE_FACTORY_MAX - 1] != '\0') {
+    if (h->header_checksum != header_checksum(h) || h->factory[FACTORY_MAX - 1] != '\0') {
         return err_set(e, "%s: damaged header (checksum)", path);
     }
     if (file_size - INDEXFILE_HEADER != h->payload) {

@@ -13,10 +13,11 @@
 #include <stdio.h>
 
 #include "ann/ann.h"
+#include "ann/factory.h"
 #include "core/err.h"
 #include "core/fileio.h"
 
-enum { INDEXFILE_HEADER = 512, INDEXFILE_FACTORY_MAX = 256 };
+enum { INDEXFILE_HEADER = 512 };
 
 enum indexfile_kind {
     INDEXFILE_EMPTY, /* no vectors, no payload */
@@ -36,7 +37,7 @@ struct indexfile_header {
     uint64_t payload; /* bytes behind the header */
     uint64_t payload_checksum;
     uint64_t vectors; /* fingerprint of the vectors that were indexed */
-    char factory[INDEXFILE_FACTORY_MAX];
+    char factory[FACTORY_MAX];
     uint64_t header_checksum; /* of everything above */
 };
 
