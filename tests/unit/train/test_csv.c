@@ -58,7 +58,7 @@ static void expect_dump(const char *path, const struct csv_options *options, con
     buf_release(&out);
 }
 
-/* --- the table -------------------------------------------------------------------------------------------------------*/
+/* --- the table -----------------------------------------------------------------------------------------------------*/
 
 struct example {
     const char *what, *text;
@@ -148,7 +148,7 @@ static void test_nul_bytes(void **state)
     assert_non_null(strstr(e.message, "NUL bytes"));
 }
 
-/* --- columns ---------------------------------------------------------------------------------------------------------*/
+/* --- columns -------------------------------------------------------------------------------------------------------*/
 
 static int column_of(const char *header, const char *name, struct err *e)
 {
@@ -196,7 +196,7 @@ static void test_reject(void **state)
     csv_close(c);
 }
 
-/* --- limits ----------------------------------------------------------------------------------------------------------*/
+/* --- limits --------------------------------------------------------------------------------------------------------*/
 
 /* A row of `length` bytes, newline included, between two short ones. */
 static const char *write_long_row(size_t length, const char *start, const char *end)
@@ -256,7 +256,7 @@ static void test_long_rows(void **state)
                 "1:[a][b]\nerror: f.csv:2: the row is longer than 1 MiB (a quoted field that is never closed?)");
 }
 
-/* --- the oracle ------------------------------------------------------------------------------------------------------*/
+/* --- the oracle ----------------------------------------------------------------------------------------------------*/
 
 /* Reads one row of text[from, n) a byte at a time. Returns where the next row starts, or 0 for a badly quoted one.
  * The row's fields go to `row` as "[field]", their number to *fields; an empty line has none. */
@@ -356,7 +356,7 @@ static void test_random_rows(void **state)
     random_against_oracle("::", ":::a\"\n\r", 3);
 }
 
-/* --- compression -----------------------------------------------------------------------------------------------------*/
+/* --- compression ---------------------------------------------------------------------------------------------------*/
 
 static struct buf many_rows(void)
 {
