@@ -3,11 +3,12 @@
  *
  * An engine proposes candidates. The planner decides how many to ask for, and whether to ask at all:
  *
- *   base = what k results at the wanted effort take. Of the candidates, `base` must be left after the exclusions: then
- *   the search has the recall that it would have had without them. The users' excluded rows are mostly near the top
- *   (they are what the model recommended last time), but rarely all of thousands, so the first attempt makes room for
- *   as many as `base`, and each next one for four times more, until base + n_exclude, which always suffices. Costs grow
- *   geometrically: all failed attempts together cost a third of the last.
+ *   base = what k results at the wanted effort take. Of the candidates, `base` must be left after the exclusions, so
+ *   that the margin which the effort buys is still there (recall then drops by a hundredth or two only when hundreds of
+ *   excluded rows are the very best ones). The users' excluded rows are mostly near the top (they are what the model
+ *   recommended last time), but rarely all of thousands, so the first attempt makes room for as many as `base`, and each
+ *   next one for four times more, until base + n_exclude, which always suffices. Costs grow geometrically: all failed
+ *   attempts together cost a third of the last.
  *
  *   An exact scan answers instead when it is cheaper than the candidates (small catalogues, large k, thousands of
  *   exclusions that are all near), and when the results are fewer than k although rows may be left. That last rule is
