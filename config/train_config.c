@@ -121,6 +121,8 @@ static const struct param rows[] = {
      .sentence = "the other positives of a batch are negatives"},
     {"negatives.uniform", PARAM_INT, AT(negatives.uniform), .default_text = "0", .min = 0, .max = 65536,
      .unit = "items", .sentence = "more negatives for each batch, drawn evenly from all items"},
+    {"negatives.mask_seen", PARAM_BOOL, AT(negatives.mask_seen), .default_text = "true",
+     .sentence = "a user's own train items (his latest 1,024) are never negatives for him"},
     {"negatives.popularity", PARAM_FIXED, 0, 0, .default_text = "0", .advice = "is not in this version; known: 0"},
     {"negatives.hard.source", PARAM_FIXED, 0, 0, .default_text = "none",
      .advice = "is not in this version; known: none"},

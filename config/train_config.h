@@ -90,6 +90,7 @@ struct train_config {
     struct {
         bool in_batch;
         uint32_t uniform; /* extra uniform negatives, shared by a batch */
+        bool mask_seen;   /* items that the user has in the train part are no negatives for him */
     } negatives;
     struct {
         enum optimizer_type type;

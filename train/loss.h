@@ -8,7 +8,7 @@
  *            L = -log(exp(l+) / (exp(l+) + sum_j exp(l_j))), averaged over the batch.
  *
  * A candidate that is the positive's own item (the row itself among in-batch negatives, or an accidental hit) does not
- * count. To add a loss: a row in the table of loss.c and a word in config/train_config.h.
+ * count, nor does one whose similarity the caller has set to -INFINITY. To add a loss: a row in the table of loss.c and a word in config/train_config.h.
  */
 #ifndef TRAIN_LOSS_H
 #define TRAIN_LOSS_H

@@ -26,7 +26,7 @@
 #include "train/progress.h"
 #include "train/sampler.h"
 
-enum { SCORE_BLOCK = 128, NO_SLOT = -1 };
+enum { SCORE_BLOCK = 128, NO_SLOT = -1, MASK_LIMIT = 1024 };
 
 /* A half-open range of rows. */
 struct range {
@@ -63,6 +63,7 @@ struct worker {
     float *positive;                 /* [SCORE_BLOCK] */
     float *item_partial;             /* [batch + negatives, dim] */
     int32_t *history;
+    int32_t *first_of, *next_of; /* [n_items], [candidates]: where an item is among the candidates, NO_SLOT: nowhere */
     struct row_sums sums;
     double loss;
 };
@@ -212,6 +213,36 @@ static void phase_forward(struct worker *w)
 
 /* --- phase 2: similarities and loss -----------------------------------------------------------------------------------*/
 
+/* Makes first_of and next_of chains of the positions of each item among the batch's candidates, or takes them back. */
+static void chain_candidates(struct worker *w, const uint32_t *items, size_t n)
+{
+    for (size_t j = 0; j < n; j++) {
+        w->next_of[j] = w->first_of[items[j]];
+        w->first_of[items[j]] = (int32_t)j;
+    }
+}
+
+static void unchain_candidates(struct worker *w, const uint32_t *items, size_t n)
+{
+    for (size_t j = 0; j < n; j++) {
+        w->first_of[items[j]] = NO_SLOT;
+    }
+}
+
+/* Sets the similarities of what a user is known to like to -infinity: a false negative teaches the wrong thing. Only the
+ * latest MASK_LIMIT of his events are looked at, so that a user with a million of them costs no more. */
+static void mask_seen(const struct worker *w, uint32_t user, float *scores)
+{
+    const struct interactions *events = w->t->events;
+    size_t end = events->start[user + 1];
+    size_t begin = end - events->start[user] > MASK_LIMIT ? end - MASK_LIMIT : events->start[user];
+    for (size_t i = begin; i < end; i++) {
+        for (int32_t j = w->first_of[events->item[i]]; j != NO_SLOT; j = w->next_of[j]) {
+            scores[j] = -INFINITY;
+        }
+    }
+}
+
 static void loss_of_block(struct worker *w, size_t begin, size_t rows, size_t first_candidate, size_t candidates)
 {
     struct trainer *t = w->t;
@@ -223,6 +254,10 @@ static void loss_of_block(struct worker *w, size_t begin, size_t rows, size_t fi
     mat_mul_nt(w->scores, users, others, rows, candidates, t->dim, false);
     for (size_t i = 0; i < rows; i++) {
         w->positive[i] = vec_dot(users + i * t->dim, positives + i * t->dim, t->dim);
+        if (t->config->negatives.mask_seen) {
+            size_t event = t->sampler.order[t->batch * t->batch_size + begin + i];
+            mask_seen(w, t->sampler.user_of[event], w->scores + i * candidates);
+        }
     }
     struct loss_block block = {
         .rows = rows,
@@ -251,9 +286,15 @@ static void phase_loss(struct worker *w)
     size_t candidates = t->count + t->n_negatives - first;
     memset(w->item_partial, 0, (t->count + t->n_negatives) * t->dim * sizeof *w->item_partial);
     w->loss = 0;
+    if (t->config->negatives.mask_seen) {
+        chain_candidates(w, t->items + first, candidates);
+    }
     for (size_t i = w->users.begin; i < w->users.end; i += SCORE_BLOCK) {
         size_t rows = w->users.end - i < SCORE_BLOCK ? w->users.end - i : SCORE_BLOCK;
         loss_of_block(w, i, rows, first, candidates);
+    }
+    if (t->config->negatives.mask_seen) {
+        unchain_candidates(w, t->items + first, candidates);
     }
 }
 
@@ -572,8 +613,15 @@ static int worker_init(struct worker *w, struct trainer *t, unsigned id, struct 
     w->positive = mem_array(SCORE_BLOCK, sizeof *w->positive);
     w->item_partial = mem_array((t->batch_size + t->n_negatives) * t->dim, sizeof *w->item_partial);
     w->history = mem_array(last, sizeof *w->history);
-    bool complete = w->scores != NULL && w->positive != NULL && w->item_partial != NULL && w->history != NULL;
-    return complete ? 0 : err_nomem(e);
+    w->first_of = mem_array(t->d->n_items, sizeof *w->first_of);
+    w->next_of = mem_array(t->max_candidates, sizeof *w->next_of);
+    bool complete = w->scores != NULL && w->positive != NULL && w->item_partial != NULL && w->history != NULL &&
+                    w->first_of != NULL && w->next_of != NULL;
+    if (!complete) {
+        return err_nomem(e);
+    }
+    memset(w->first_of, 0xff, t->d->n_items * sizeof *w->first_of); /* NO_SLOT */
+    return 0;
 }
 
 static void worker_release(struct worker *w)
@@ -588,6 +636,8 @@ static void worker_release(struct worker *w)
     mem_free(w->positive);
     mem_free(w->item_partial);
     mem_free(w->history);
+    mem_free(w->first_of);
+    mem_free(w->next_of);
     mem_free(w->sums.sum);
     mem_free(w->sums.row);
 }
