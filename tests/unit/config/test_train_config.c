@@ -349,7 +349,7 @@ static void test_keys(void **state)
         whole, "seed: 1", "seed: 1\noptimizer.lr: 0.3",
         "c.yaml:31: optimizer.lr: unknown key; keys with dots are for --set, in a file write optimizer: {lr: ...}\n");
     expect_change(whole, "uniform: 0", "margin: 1",
-                  "c.yaml:23: negatives.margin: unknown key; known here: in_batch, uniform\n");
+                  "c.yaml:23: negatives.margin: unknown key; known here: in_batch, uniform, mask_seen\n");
     expect_change(whole, "seed: 1", "seed: 1\nseed: 2",
                   "c.yaml:31: the key \"seed\" is given twice, first in line 30; remove one\n");
     expect_change(
