@@ -12,7 +12,7 @@
 #include "train/dataset_ids.h"
 #include "train/dataset_time.h"
 
-enum { BLOCK_EVENTS = 1 << 18 };
+enum { BLOCK_EVENTS = 1 << 18, AHEAD = 16 };
 
 struct event_block {
     int64_t *time; /* NULL without a time column */
@@ -246,8 +246,48 @@ static size_t block_length(const struct event_log *log, size_t block)
     return block + 1 < log->n_blocks ? BLOCK_EVENTS : log->n - block * BLOCK_EVENTS;
 }
 
-/* Counts into start[u + 1], sums up, then start[u] is the place of u's next event while they are written; behind that
- * every start has moved on to the next user's, and moves back. */
+/* Final user numbers into the block, and counts of them into start[u + 1]. Users come in any order, so each step of
+ * grouping waits for memory unless what is needed AHEAD events later is asked for now. */
+static void count_block(struct event_block *block, size_t n, const uint32_t *user_rank, size_t *start)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (i + AHEAD < n) {
+            __builtin_prefetch(&user_rank[block->user[i + AHEAD]]);
+        }
+        block->user[i] = user_rank[block->user[i]];
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (i + AHEAD < n) {
+            __builtin_prefetch(&start[block->user[i + AHEAD] + 1], 1);
+        }
+        start[block->user[i] + 1]++;
+    }
+}
+
+/* start[u] is the place of u's next event. */
+static void scatter_block(const struct event_block *block, size_t n, struct interactions *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (i + 2 * AHEAD < n) {
+            __builtin_prefetch(&out->start[block->user[i + 2 * AHEAD]], 1);
+        }
+        if (i + AHEAD < n) {
+            size_t soon = out->start[block->user[i + AHEAD]];
+            __builtin_prefetch(&out->item[soon], 1);
+            if (out->time != NULL) {
+                __builtin_prefetch(&out->time[soon], 1);
+            }
+        }
+        size_t at = out->start[block->user[i]]++;
+        out->item[at] = block->item[i];
+        if (out->time != NULL) {
+            out->time[at] = block->time[i];
+        }
+    }
+}
+
+/* Counts into start[u + 1] and sums up; while events are written start[u] is where u's next one goes; behind that every
+ * start has moved on to the next user's, and moves back. */
 int interactions_group(struct interactions *out, struct event_log *log, const uint32_t *user_rank, size_t n_users,
                        struct err *e)
 {
@@ -255,23 +295,14 @@ int interactions_group(struct interactions *out, struct event_log *log, const ui
         return -1;
     }
     for (size_t b = 0; b < log->n_blocks; b++) {
-        for (size_t i = 0; i < block_length(log, b); i++) {
-            out->start[user_rank[log->blocks[b]->user[i]] + 1]++;
-        }
+        count_block(log->blocks[b], block_length(log, b), user_rank, out->start);
     }
     for (size_t u = 0; u < n_users; u++) {
         out->start[u + 1] += out->start[u];
     }
     for (size_t b = 0; b < log->n_blocks; b++) {
-        struct event_block *block = log->blocks[b];
-        for (size_t i = 0; i < block_length(log, b); i++) {
-            size_t at = out->start[user_rank[block->user[i]]]++;
-            out->item[at] = block->item[i];
-            if (log->timed) {
-                out->time[at] = block->time[i];
-            }
-        }
-        block_free(block);
+        scatter_block(log->blocks[b], block_length(log, b), out);
+        block_free(log->blocks[b]);
         log->blocks[b] = NULL;
     }
     memmove(out->start + 1, out->start, n_users * sizeof *out->start);
