@@ -8,7 +8,6 @@
 #include "core/log.h"
 #include "core/mem.h"
 #include "train/csv.h"
-#include "train/export.h"
 
 /* A file's column, the feature made from it (NULL: none), and where each item's JSON text is. */
 struct column {
@@ -115,7 +114,8 @@ static int choose_columns(const struct table_reader *r, const struct dataset *d,
     return 0;
 }
 
-static int read_columns(struct table_reader *r, const struct dataset *d, struct column *columns, size_t n, struct err *e)
+static int read_columns(struct table_reader *r, const struct dataset *d, struct column *columns, size_t n,
+                        struct err *e)
 {
     const struct span *fields;
     int more;
@@ -144,7 +144,8 @@ static int write_column(struct bundle_writer *w, const struct dataset *d, struct
     }
     strtab_write(&out, c->values, d->n_items);
     snprintf(file, sizeof file, "items/attributes/%s.strings", c->name);
-    int result = buf_failed(&out) || buf_failed(&c->text) ? err_nomem(e) : export_bytes(w, file, out.data, out.len, e);
+    int result =
+        buf_failed(&out) || buf_failed(&c->text) ? err_nomem(e) : bundle_writer_put(w, file, out.data, out.len, e);
     buf_release(&out);
     return result;
 }
@@ -158,8 +159,8 @@ int attributes_export(struct bundle_writer *w, const struct train_config *config
     struct table_reader r = {NULL, -1};
     struct column *columns = mem_array(BUNDLE_MAX_ATTRIBUTES + 1, sizeof *columns);
     size_t n = 0;
-    int result = columns == NULL ? err_nomem(e)
-                                 : open_table(&r, config, &config->data.items, config->data.columns_items, e);
+    int result =
+        columns == NULL ? err_nomem(e) : open_table(&r, config, &config->data.items, config->data.columns_items, e);
     if (result == 0) {
         result = choose_columns(&r, d, columns, &n, e);
     }

@@ -34,8 +34,7 @@ static int take_lock(struct bundle_writer *w, struct err *e)
     if (w->lock < 0) {
         result = err_set(e, "%s: cannot create: %s", path, strerror(errno));
     } else {
-        while ((result = flock(w->lock, LOCK_EX)) < 0 && errno == EINTR) {
-        }
+        while ((result = flock(w->lock, LOCK_EX)) < 0 && errno == EINTR) {}
         if (result < 0) {
             err_set(e, "%s: cannot lock: %s", path, strerror(errno));
         }
@@ -143,6 +142,14 @@ char *bundle_writer_add(struct bundle_writer *w, const char *name, struct err *e
     return path;
 }
 
+int bundle_writer_put(struct bundle_writer *w, const char *name, const void *bytes, size_t n, struct err *e)
+{
+    char *path = bundle_writer_add(w, name, e);
+    int result = path == NULL ? -1 : file_write(path, bytes, n, e);
+    mem_free(path);
+    return result;
+}
+
 /* Size and checksum of every file; the hash of all of them together names the version. */
 static int checksum_files(struct bundle_writer *w, char content[FILE_SHA256_HEX], struct err *e)
 {
@@ -151,7 +158,8 @@ static int checksum_files(struct bundle_writer *w, char content[FILE_SHA256_HEX]
     json_t *unused;
     void *next;
     int result = 0;
-    json_object_foreach_safe(w->files, next, name, unused) {
+    json_object_foreach_safe(w->files, next, name, unused)
+    {
         char hex[FILE_SHA256_HEX];
         uint64_t size;
         char *path = path_join(w->dir, name);

@@ -25,6 +25,9 @@ void bundle_writer_free(struct bundle_writer *w);
  * (mem_free), or NULL. */
 char *bundle_writer_add(struct bundle_writer *w, const char *name, struct err *e);
 
+/* bundle_writer_add, and the file with these bytes. */
+int bundle_writer_put(struct bundle_writer *w, const char *name, const void *bytes, size_t n, struct err *e);
+
 /* Adds `files`, `version`, `created` and `fingerprint` to the manifest (borrowed, changed), writes it, and renames.
  * *path becomes the published directory (mem_free). */
 int bundle_writer_finish(struct bundle_writer *w, json_t *manifest, char **path, struct err *e);

@@ -15,14 +15,16 @@ static const char verify_help[] = "usage: recall-train verify BUNDLE\n"
                                   "\n"
                                   "Checks a bundle completely: manifest, checksums, structure, golden probes, index.\n"
                                   "Prints its version, or the first problem found (exit status 1).\n";
-static const char inspect_help[] = "usage: recall-train inspect BUNDLE [--json]\n"
-                                   "\n"
-                                   "Shows what a bundle holds: model, features, items, index, metrics. --json prints the\n"
-                                   "manifest.\n";
-static const char publish_help[] = "usage: recall-train publish BUNDLE LINK\n"
-                                   "\n"
-                                   "Verifies a bundle, then makes the symbolic link LINK point at it, atomically. Rolling\n"
-                                   "back is publishing an older bundle. recalld takes it at its next SIGHUP.\n";
+static const char inspect_help[] =
+    "usage: recall-train inspect BUNDLE [--json]\n"
+    "\n"
+    "Shows what a bundle holds: model, features, items, index, metrics. --json prints the\n"
+    "manifest.\n";
+static const char publish_help[] =
+    "usage: recall-train publish BUNDLE LINK\n"
+    "\n"
+    "Verifies a bundle, then makes the symbolic link LINK point at it, atomically. Rolling\n"
+    "back is publishing an older bundle. recalld takes it at its next SIGHUP.\n";
 
 /* Parses `--help` (and --json where allowed) and checks the number of arguments. -1: go on at *first. */
 static int parse(int argc, char **argv, const char *help, int wanted, bool *json, int *first)
@@ -106,7 +108,8 @@ static void print_members(const char *title, const json_t *object)
     const char *key;
     json_t *value;
     printf("%s\n", title);
-    json_object_foreach((json_t *)(uintptr_t)object, key, value) {
+    json_object_foreach((json_t *)(uintptr_t)object, key, value)
+    {
         char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(6));
         printf("  %-20s %.100s\n", key, text == NULL ? "?" : text);
         free(text);

@@ -17,7 +17,8 @@ static const char help[] =
     "usage: recall-train embed BUNDLE --side user|item [--input FILE.jsonl] [--output FILE.npy|FILE.jsonl]\n"
     "\n"
     "Reads one JSON object of features a line (as in POST /embed) and writes their vectors: a numpy array of float32\n"
-    "[lines, dim], or a JSON object a line. Without --input: all items of the bundle (side item only). Without --output:\n"
+    "[lines, dim], or a JSON object a line. Without --input: all items of the bundle (side item only). Without "
+    "--output:\n"
     "JSON lines on stdout. A malformed line ends it with the line and the feature named, and nothing is written.\n";
 
 enum { LINE_LIMIT = 1 << 20 };
@@ -67,8 +68,7 @@ static int parse_options(int argc, char **argv, struct options *o)
     return -1;
 }
 
-static int add_line(struct feature_rows *rows, const char *line, size_t n, struct value_scratch *scratch,
-                    struct err *e)
+static int add_line(struct feature_rows *rows, const char *line, size_t n, struct value_scratch *scratch, struct err *e)
 {
     json_error_t error;
     char pointer[256] = "";

@@ -26,9 +26,11 @@ static const char help[] =
     "Ranks all items for every user of the test file and prints the metrics, tab-separated.\n"
     "\n"
     "  --test FILE     pairs that should be found; columns and delimiter as in the training events\n"
-    "  --exclude FILE  pairs already seen (usually the train events): left out of the ranking, the source of histories,\n"
+    "  --exclude FILE  pairs already seen (usually the train events): left out of the ranking, the source of "
+    "histories,\n"
     "                  and of the popularity baseline\n"
-    "  --users FILE    the users' features; default: the users file of the training configuration, if it is still there\n"
+    "  --users FILE    the users' features; default: the users file of the training configuration, if it is still "
+    "there\n"
     "  --k LIST        cut-offs of recall, ndcg, hit rate and coverage, ascending, up to 1000\n";
 
 struct options {
@@ -46,8 +48,8 @@ static int parse_cutoffs(const char *text, struct metric_cutoffs *at)
         uint32_t before = at->n > 0 ? at->k[at->n - 1] : 0;
         if (end == p || *p < '0' || *p > '9' || k <= before || k > METRIC_MAX_K || at->n == METRIC_MAX_KS ||
             (*end != ',' && *end != '\0')) {
-            command_usage("eval", "--k must be at most %d ascending numbers up to %d, not '%s'", METRIC_MAX_KS, METRIC_MAX_K,
-                          text);
+            command_usage("eval", "--k must be at most %d ascending numbers up to %d, not '%s'", METRIC_MAX_KS,
+                          METRIC_MAX_K, text);
             return -1;
         }
         at->k[at->n++] = (uint32_t)k;
@@ -362,7 +364,8 @@ static void print_metrics(const json_t *report)
     json_t *value;
     const json_t *popular = json_object_get(json_object_get(report, "baselines"), "popularity");
     printf("metric\tmodel%s\n", popular == NULL ? "" : "\tpopularity");
-    json_object_foreach(json_object_get(report, "metrics"), key, value) {
+    json_object_foreach(json_object_get(report, "metrics"), key, value)
+    {
         printf("%s\t%.6g", key, json_number_value(value));
         if (popular != NULL) {
             printf("\t%.6g", json_number_value(json_object_get(popular, key)));
@@ -389,8 +392,7 @@ static int evaluate_bundle(struct run *run, const struct options *o, struct err 
     }
     ranker = tower_ranker_new(&run->d, o->exclude == NULL ? NULL : &run->seen, &b->towers[SIDE_USER], b->item_vectors,
                               o->threads, e);
-    json_t *metrics =
-        ranker == NULL ? NULL : rank(run, o, (struct ranker){tower_ranker_score, ranker}, "model", e);
+    json_t *metrics = ranker == NULL ? NULL : rank(run, o, (struct ranker){tower_ranker_score, ranker}, "model", e);
     if (metrics == NULL) {
         goto out;
     }

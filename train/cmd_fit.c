@@ -176,8 +176,8 @@ static int run_fit(struct fit_run *run, const struct fit_options *o, struct err 
     if (o->report == NULL) {
         return 0;
     }
-    json_t *report = json_pack("{s:s, s:O, s:O, s:O, s:O}", "bundle", run->published, "metrics", run->metrics, "baselines",
-                               run->baselines, "train", run->train, "index", run->index_record);
+    json_t *report = json_pack("{s:s, s:O, s:O, s:O, s:O}", "bundle", run->published, "metrics", run->metrics,
+                               "baselines", run->baselines, "train", run->train, "index", run->index_record);
     int result = report == NULL ? err_nomem(e) : write_report(o->report, report, e);
     json_decref(report);
     return result;

@@ -27,7 +27,8 @@ static const char help[] =
     "usage: recall-train index BUNDLE [--engine flat|faiss] [--factory STR] [--target-recall R] [--threads N]\n"
     "                          [--report FILE.json]\n"
     "\n"
-    "Builds another index over a bundle's item vectors, finds the search effort that reaches the recall against the exact\n"
+    "Builds another index over a bundle's item vectors, finds the search effort that reaches the recall against the "
+    "exact\n"
     "engine, and publishes the result in the bundle's place. What is not given stays as the bundle has it.\n";
 
 struct options {
@@ -49,11 +50,13 @@ static int parse_recall(const char *text, double *value)
 /* -1: go on; otherwise the exit status. */
 static int parse_options(int argc, char **argv, struct options *o)
 {
-    static const struct option longs[] = {
-        {"engine", required_argument, NULL, 'e'},        {"factory", required_argument, NULL, 'f'},
-        {"target-recall", required_argument, NULL, 't'}, {"threads", required_argument, NULL, 'n'},
-        {"report", required_argument, NULL, 'r'},        {"help", no_argument, NULL, 'h'},
-        {0}};
+    static const struct option longs[] = {{"engine", required_argument, NULL, 'e'},
+                                          {"factory", required_argument, NULL, 'f'},
+                                          {"target-recall", required_argument, NULL, 't'},
+                                          {"threads", required_argument, NULL, 'n'},
+                                          {"report", required_argument, NULL, 'r'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {0}};
     int c;
     while ((c = getopt_long(argc, argv, "h", longs, NULL)) != -1) {
         unsigned long long n = 0;
@@ -116,7 +119,8 @@ static int carry_all(struct bundle_writer *w, const struct bundle *b, struct err
     const char *name;
     json_t *unused;
     const char *index = json_string_value(json_object_get(json_object_get(b->manifest, "index"), "file"));
-    json_object_foreach(json_object_get(b->manifest, "files"), name, unused) {
+    json_object_foreach(json_object_get(b->manifest, "files"), name, unused)
+    {
         if ((index == NULL || strcmp(name, index) != 0) && carry_over(w, b, name, e) < 0) {
             return -1;
         }

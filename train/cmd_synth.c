@@ -15,9 +15,10 @@ static const char help[] =
 
 int cmd_synth(int argc, char **argv)
 {
-    static const struct option longs[] = {{"users", required_argument, NULL, 'u'}, {"items", required_argument, NULL, 'i'},
-                                          {"events", required_argument, NULL, 'e'}, {"seed", required_argument, NULL, 's'},
-                                          {"help", no_argument, NULL, 'h'},         {0}};
+    static const struct option longs[] = {
+        {"users", required_argument, NULL, 'u'},  {"items", required_argument, NULL, 'i'},
+        {"events", required_argument, NULL, 'e'}, {"seed", required_argument, NULL, 's'},
+        {"help", no_argument, NULL, 'h'},         {0}};
     unsigned long long users = 5000;
     unsigned long long items = 20000;
     unsigned long long events = 200000;

@@ -57,8 +57,7 @@ static void note_coverage(struct run *run, const struct topk *best)
             unsigned char seen = atomic_load_explicit(cell, memory_order_relaxed);
             while ((seen == 0 || seen > c + 1) &&
                    !atomic_compare_exchange_weak_explicit(cell, &seen, (unsigned char)(c + 1), memory_order_relaxed,
-                                                          memory_order_relaxed)) {
-            }
+                                                          memory_order_relaxed)) {}
         }
     }
 }
@@ -102,7 +101,8 @@ static size_t mark_relevant(const struct evaluation *ev, uint32_t *mark, uint32_
         n += mark[relevant->item[i]] != stamp; /* a repeated pair counts once */
         mark[relevant->item[i]] = stamp;
     }
-    for (size_t i = ev->seen == NULL ? 0 : ev->seen->start[user]; ev->seen != NULL && i < ev->seen->start[user + 1]; i++) {
+    for (size_t i = ev->seen == NULL ? 0 : ev->seen->start[user]; ev->seen != NULL && i < ev->seen->start[user + 1];
+         i++) {
         uint32_t item = ev->seen->item[i];
         n -= mark[item] == stamp;
         mark[item] = mark[item] == stamp ? 0 : mark[item];
@@ -170,8 +170,8 @@ static int choose_users(struct run *run, struct err *e)
         return err_nomem(e);
     }
     for (size_t u = 0; u < ev->n_users; u++) {
-        bool has = ev->relevant->start[u + 1] > ev->relevant->start[u] ||
-                   (ev->unreachable != NULL && ev->unreachable[u] > 0);
+        bool has =
+            ev->relevant->start[u + 1] > ev->relevant->start[u] || (ev->unreachable != NULL && ev->unreachable[u] > 0);
         if (has) {
             run->users[run->n_users++] = (uint32_t)u;
         }
@@ -426,8 +426,7 @@ int tower_ranker_vectors(struct tower_ranker *r, unsigned worker, const uint32_t
     return 0;
 }
 
-int tower_ranker_score(void *ranker, unsigned worker, const uint32_t *users, size_t count, float *scores,
-                       struct err *e)
+int tower_ranker_score(void *ranker, unsigned worker, const uint32_t *users, size_t count, float *scores, struct err *e)
 {
     struct tower_ranker *r = ranker;
     float *vectors = r->workers[worker].vectors;

@@ -22,14 +22,6 @@
 
 enum { PROBES = 16, PROBE_K = 10 };
 
-int export_bytes(struct bundle_writer *w, const char *name, const void *bytes, size_t n, struct err *e)
-{
-    char *path = bundle_writer_add(w, name, e);
-    int result = path == NULL ? -1 : file_write(path, bytes, n, e);
-    mem_free(path);
-    return result;
-}
-
 static int export_strings(struct bundle_writer *w, const char *name, const struct strtab *t, struct err *e)
 {
     struct buf out = BUF_INIT;
@@ -44,7 +36,7 @@ static int export_strings(struct bundle_writer *w, const char *name, const struc
     if (strings == NULL || buf_failed(&out)) {
         err_nomem(e);
     } else {
-        result = export_bytes(w, name, out.data, out.len, e);
+        result = bundle_writer_put(w, name, out.data, out.len, e);
     }
     mem_free(strings);
     buf_release(&out);
@@ -226,7 +218,7 @@ static int export_probes(struct bundle_writer *w, const struct export *x, struct
     json_t *whole = json_pack("{s:i, s:O}", "k", PROBE_K, "probes", list);
     text = json_dumps(whole, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
     json_decref(whole);
-    result = text == NULL ? err_nomem(e) : export_bytes(w, "probes.json", text, strlen(text), e);
+    result = text == NULL ? err_nomem(e) : bundle_writer_put(w, "probes.json", text, strlen(text), e);
 out:
     for (size_t i = 0; i < n; i++) {
         json_decref(requests[i]);
@@ -295,9 +287,9 @@ static json_t *make_manifest(const struct export *x, json_t *attributes, struct 
     const struct schema *s = &x->d->schema;
     json_t *manifest =
         json_pack("{s:o, s:o, s:O, s:O, s:{s:I, s:i}, s:O, s:O, s:O, s:s}", "schema", schema_to_json(s), "data",
-                  data_to_json(x->config), "attributes", attributes, "index", x->index_record, "items", "count", (json_int_t)x->d->n_items, "dim",
-                  (int)s->towers[SIDE_ITEM].output_dim, "metrics", x->metrics, "baselines", x->baselines, "train", x->train,
-                  "config", x->config->text);
+                  data_to_json(x->config), "attributes", attributes, "index", x->index_record, "items", "count",
+                  (json_int_t)x->d->n_items, "dim", (int)s->towers[SIDE_ITEM].output_dim, "metrics", x->metrics,
+                  "baselines", x->baselines, "train", x->train, "config", x->config->text);
     if (manifest == NULL) {
         err_nomem(e);
     }
@@ -311,16 +303,18 @@ char *export_bundle(const struct export *x, struct err *e)
     json_t *manifest = NULL;
     char *path = NULL;
     struct bundle_writer *w = bundle_writer_new(x->config->output.dir, e);
-    bool written = w != NULL && export_weights(w, x->model, e) == 0 && export_vocabularies(w, &x->d->schema, e) == 0 &&
-                   export_strings(w, "items/ids.strings", &x->d->item_ids, e) == 0 &&
-                   export_bytes(w, "items/vectors.f32", x->item_vectors, x->d->n_items * dim * sizeof(float), e) == 0 &&
-                   export_bytes(w, "queries.f32", x->queries, x->n_queries * dim * sizeof(float), e) == 0 &&
-                   attributes_export(w, x->config, x->d, attributes, e) == 0 &&
-                   export_index(w, x->index, x->index_record, e) == 0 && export_probes(w, x, e) == 0;
+    bool written =
+        w != NULL && export_weights(w, x->model, e) == 0 && export_vocabularies(w, &x->d->schema, e) == 0 &&
+        export_strings(w, "items/ids.strings", &x->d->item_ids, e) == 0 &&
+        bundle_writer_put(w, "items/vectors.f32", x->item_vectors, x->d->n_items * dim * sizeof(float), e) == 0 &&
+        bundle_writer_put(w, "queries.f32", x->queries, x->n_queries * dim * sizeof(float), e) == 0 &&
+        attributes_export(w, x->config, x->d, attributes, e) == 0 &&
+        export_index(w, x->index, x->index_record, e) == 0 && export_probes(w, x, e) == 0;
     if (written) {
         manifest = make_manifest(x, attributes, e);
     }
-    if (manifest != NULL && bundle_writer_finish(w, manifest, &path, e) == 0 && publish_current(x->config->output.dir, path, e) < 0) {
+    if (manifest != NULL && bundle_writer_finish(w, manifest, &path, e) == 0 &&
+        publish_current(x->config->output.dir, path, e) < 0) {
         mem_free(path);
         path = NULL;
     }

@@ -14,16 +14,17 @@
 #include "train/evaluate.h"
 #include "train/model.h"
 
-struct export {
+struct export
+{
     const struct train_config *config;
     const struct dataset *d;
     const struct model *model;
-    struct tower_ranker *users;  /* makes user vectors, for the probes */
-    const float *item_vectors;   /* [n_items, dim] */
-    const float *queries;        /* [n_queries, dim] user vectors that the index was tuned on, kept for re-indexing */
+    struct tower_ranker *users; /* makes user vectors, for the probes */
+    const float *item_vectors;  /* [n_items, dim] */
+    const float *queries;       /* [n_queries, dim] user vectors that the index was tuned on, kept for re-indexing */
     size_t n_queries;
     const struct ann *index;
-    json_t *index_record;        /* index_build's; borrowed */
+    json_t *index_record;                /* index_build's; borrowed */
     json_t *metrics, *baselines, *train; /* borrowed */
 };
 
@@ -37,8 +38,5 @@ int export_index(struct bundle_writer *w, const struct ann *index, json_t *recor
 /* Atomically points the symbolic link `link` at a bundle's directory: by its bare name when both are in one directory, so
  * that the whole can be moved, otherwise by its absolute path. */
 int publish_link(const char *bundle, const char *link, struct err *e);
-
-/* Writes `n` bytes as file `name` of the bundle. */
-int export_bytes(struct bundle_writer *w, const char *name, const void *bytes, size_t n, struct err *e);
 
 #endif

@@ -146,7 +146,8 @@ static int train_early_stop(struct fit *f, struct err *e)
         goto out;
     }
     if (held.n == 0) {
-        err_set(e, "optimizer.early_stop.validation: no events could be held out; use a larger share, or no early_stop");
+        err_set(e,
+                "optimizer.early_stop.validation: no events could be held out; use a larger share, or no early_stop");
         goto out;
     }
     log_info("early stopping on %s of %zu events held out of train", c->optimizer.early_stop.metric, held.n);
@@ -171,8 +172,9 @@ out:
 static json_t *make_record(const struct fit *f)
 {
     double rate = f->seconds > 0 ? f->examples / f->seconds : 0;
-    json_t *o = json_pack("{s:I, s:O, s:f, s:f, s:i}", "epochs", (json_int_t)json_array_size(f->losses), "loss", f->losses,
-                          "examples_per_second", round(rate), "seconds", f->seconds, "threads", (int)f->threads);
+    json_t *o =
+        json_pack("{s:I, s:O, s:f, s:f, s:i}", "epochs", (json_int_t)json_array_size(f->losses), "loss", f->losses,
+                  "examples_per_second", round(rate), "seconds", f->seconds, "threads", (int)f->threads);
     if (o != NULL && f->best_epoch > 0) {
         json_object_set(o, "validation", f->validations);
         json_object_set_new(o, "validation_metric", json_string(f->config->optimizer.early_stop.metric));

@@ -39,9 +39,10 @@ struct ann *index_build(const struct index_options *options, const struct ann_ve
         return NULL;
     }
     if (recall < options->target_recall) {
-        log_warn("index %s: recall@%zu against exact is %.4f at the largest effort tried, below index.target_recall %.4f; "
-                 "try another factory or engine",
-                 options->factory[0] != '\0' ? options->factory : options->engine, k, recall, options->target_recall);
+        log_warn(
+            "index %s: recall@%zu against exact is %.4f at the largest effort tried, below index.target_recall %.4f; "
+            "try another factory or engine",
+            options->factory[0] != '\0' ? options->factory : options->engine, k, recall, options->target_recall);
     }
     double bytes = (double)ann_bytes(index) / (double)vectors->n;
     *record = json_pack("{s:s, s:s, s:I, s:f, s:f, s:f, s:f}", "engine", options->engine, "factory", options->factory,

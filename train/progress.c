@@ -43,8 +43,8 @@ static void draw_bar(struct progress *p, double share, const char *rate, double 
         bar[i] = i < filled ? '#' : '.';
     }
     bar[BAR] = '\0';
-    int n = snprintf(line, sizeof line, "\r%-18.18s [%s] %3.0f%%  %s %s/s  %d:%02d left\033[K", p->label, bar, 100 * share,
-                     rate, p->unit, (int)left / 60, (int)left % 60);
+    int n = snprintf(line, sizeof line, "\r%-18.18s [%s] %3.0f%%  %s %s/s  %d:%02d left\033[K", p->label, bar,
+                     100 * share, rate, p->unit, (int)left / 60, (int)left % 60);
     if (n > 0 && write(STDERR_FILENO, line, (size_t)n) > 0) {
         p->drawn = true;
     }
@@ -66,7 +66,8 @@ void progress_update(struct progress *p, double done)
     if (p->terminal) {
         draw_bar(p, share, rate, left);
     } else {
-        log_info("%s: %.0f%%, %s %s/s, %d:%02d left", p->label, 100 * share, rate, p->unit, (int)left / 60, (int)left % 60);
+        log_info("%s: %.0f%%, %s %s/s, %d:%02d left", p->label, 100 * share, rate, p->unit, (int)left / 60,
+                 (int)left % 60);
     }
 }
 

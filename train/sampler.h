@@ -20,9 +20,9 @@
 struct sampler {
     uint64_t seed;
     size_t n_events;
-    uint32_t *user_of;  /* [n_events] of the events' part: user of each event */
-    uint32_t *order;    /* [n_events] this epoch's permutation */
-    float *item_log_q;  /* [n_items] log of the expected appearances among a batch's candidates (train/loss.h) */
+    uint32_t *user_of; /* [n_events] of the events' part: user of each event */
+    uint32_t *order;   /* [n_events] this epoch's permutation */
+    float *item_log_q; /* [n_items] log of the expected appearances among a batch's candidates (train/loss.h) */
     uint32_t n_items;
     uint32_t uniform;
 };

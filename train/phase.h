@@ -1,0 +1,98 @@
+/*
+ * train/phase.h: the inside of the trainer: what a batch and a thread's share of it hold, and the four phases of
+ * train/trainer.h, one file each (phase_forward.c, phase_loss.c, phase_backward.c, phase_update.c).
+ *
+ * A phase runs on every thread at once with its own `struct worker`; it writes only what is that worker's, and reads what
+ * others have written in earlier phases: the barrier between phases is the only synchronisation.
+ */
+#ifndef TRAIN_PHASE_H
+#define TRAIN_PHASE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "train/backward.h"
+#include "train/loss.h"
+#include "train/optimizer.h"
+#include "train/progress.h"
+#include "train/sampler.h"
+#include "train/trainer.h"
+
+enum { SCORE_BLOCK = 128, NO_SLOT = -1 };
+
+/* A half-open range of rows. */
+struct range {
+    size_t begin, end;
+};
+
+static inline size_t range_size(struct range r)
+{
+    return r.end - r.begin;
+}
+
+/* Sums of the gradients of the table rows that one thread owns and a batch touches. */
+struct row_sums {
+    float *sum;   /* [capacity, dim of the table at hand] */
+    int32_t *row; /* [capacity] */
+    size_t n, capacity, sum_size;
+};
+
+struct worker {
+    struct trainer *t;
+    unsigned id;
+    struct range users, negatives; /* its share of the batch */
+    struct feature_rows rows[2];   /* encoded share; items: positives, then negatives */
+    struct tower_pass pass[2];
+    struct tower_gradient gradient[2];
+    float *norms[2];     /* [share] */
+    float *scores;       /* [SCORE_BLOCK, candidates] */
+    float *positive;     /* [SCORE_BLOCK] */
+    float *item_partial; /* [batch + negatives, dim] */
+    int32_t *history;
+    int32_t *first_of, *next_of; /* [n_items], [candidates]: where an item is among the candidates, NO_SLOT: nowhere */
+    struct row_sums sums;
+    double loss;
+};
+
+struct trainer {
+    const struct train_config *config;
+    const struct dataset *d;
+    const struct interactions *events;
+    struct model *model;
+    struct sampler sampler;
+    struct loss loss;
+    struct optimizer optimizer;
+    unsigned n_workers;
+    struct worker *workers;
+    size_t dim, batch_size, max_candidates;
+    int32_t **slot; /* by parameter: [rows] of a table, where its sum is, NO_SLOT between batches */
+
+    /* the batch at hand */
+    uint32_t epoch;
+    size_t batch, count, n_negatives; /* count: positives */
+    float *user_vectors;              /* [batch_size, dim] */
+    float *item_vectors;              /* [batch_size + uniform, dim] positives, then negatives */
+    uint32_t *items;                  /* [batch_size + uniform] */
+    float *log_q;                     /* [batch_size + uniform] */
+
+    pthread_barrier_t barrier;
+    bool has_barrier;
+    pthread_mutex_t gate; /* held while threads are started: they begin when all are there, or not at all */
+    bool called_off;
+    atomic_bool out_of_memory;
+    float **gradients; /* not NULL: collect gradients instead of updating (trainer_gradients) */
+    struct progress progress;
+    double loss_sum;
+    size_t examples, bad_batch; /* bad_batch: 1 + the first batch whose loss is not finite */
+    size_t first_batch, last_batch;
+};
+
+void phase_forward(struct worker *w);
+void phase_loss(struct worker *w);
+void phase_backward(struct worker *w);
+void phase_update(struct worker *w);
+
+/* Part `i` of `n` of [0, total). */
+struct range range_share(size_t total, unsigned i, unsigned n);
+
+#endif
