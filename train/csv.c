@@ -25,9 +25,10 @@
 #include "core/buf.h"
 #include "core/log.h"
 #include "core/mem.h"
+#include "train/progress.h"
 #include "train/text_stream.h"
 
-enum { CHUNK = 256 * 1024, WARNINGS = 3, LISTED_COLUMNS = 40 };
+enum { CHUNK = 256 * 1024, WARNINGS = 3, LISTED_COLUMNS = 40, PROGRESS_ROWS = 1 << 16 };
 
 struct csv {
     char *path;
@@ -49,6 +50,9 @@ struct csv {
     size_t n_columns;
     struct span *fields; /* [CSV_COLUMNS_MAX + 1] */
     size_t n_fields;     /* of the row, may be more than were kept */
+
+    struct progress progress;
+    uint64_t rows; /* returned so far */
 };
 
 /* What looking for a row at the window's begin found. */
@@ -293,6 +297,16 @@ static int next_row(struct csv *c, struct err *e)
     }
 }
 
+/* The number of rows is guessed from the share of the bytes. */
+static void show_progress(struct csv *c)
+{
+    double share = csv_done(c);
+    if (!c->quiet && share > 0) {
+        c->progress.total = (double)c->rows / share;
+        progress_update(&c->progress, (double)c->rows);
+    }
+}
+
 int csv_next(struct csv *c, const struct span **fields, struct err *e)
 {
     int row;
@@ -305,6 +319,9 @@ int csv_next(struct csv *c, const struct span **fields, struct err *e)
         }
     }
     *fields = c->fields;
+    if ((++c->rows & (PROGRESS_ROWS - 1)) == 0) {
+        show_progress(c);
+    }
     return row;
 }
 
@@ -421,6 +438,8 @@ struct csv *csv_open(const char *path, const struct csv_options *options, struct
     if (c->stream == NULL || skip_byte_order_mark(c, e) < 0 || name_columns(c, options->columns, e) < 0) {
         goto failed;
     }
+    const char *slash = strrchr(c->path, '/');
+    progress_begin(&c->progress, slash == NULL ? c->path : slash + 1, "rows", 0);
     return c;
 failed:
     csv_close(c);
@@ -432,6 +451,7 @@ void csv_close(struct csv *c)
     if (c == NULL) {
         return;
     }
+    progress_end(&c->progress);
     text_stream_close(c->stream);
     for (size_t i = 0; i < c->n_columns; i++) {
         mem_free(c->names[i]);

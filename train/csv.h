@@ -32,7 +32,7 @@ struct csv_options {
     const char *const *columns; /* NULL-terminated names for a file without a header line; NULL: the first row names
                                    them. A header "name:type" (RecBole) is known by its name, too. */
     uint64_t max_bad_rows;      /* rows that may be dropped by csv_reject before it fails */
-    bool quiet;                 /* the first few dropped rows are logged as warnings, unless quiet */
+    bool quiet;                 /* otherwise progress is shown, and the first few dropped rows are logged as warnings */
     size_t chunk;               /* bytes read at a time; 0: 256 KiB. Tests use small ones */
 };
 
