@@ -11,8 +11,6 @@
  */
 #include "core/features.h"
 
-#include <errno.h>
-#include <locale.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -150,11 +148,14 @@ int feature_rows_copy(struct feature_rows *rows, const struct feature_rows *sour
 int number_parse(const char *text, size_t length, double *number)
 {
     char copy[NUMBER_TEXT_MAX];
-    if (length == 0 || length >= sizeof copy || strspn(text, "+-.0123456789eE") < length) {
-        return -1; /* also keeps strtod from taking hex, "nan", "inf" or leading blanks */
+    if (length == 0 || length >= sizeof copy) {
+        return -1;
     }
-    memcpy(copy, text, length);
+    memcpy(copy, text, length); /* the text need not end with '\0' */
     copy[length] = '\0';
+    if (strspn(copy, "+-.0123456789eE") != length) {
+        return -1; /* keeps strtod from taking hex, "nan", "inf" or leading blanks */
+    }
     char *end;
     double x = strtod(copy, &end); /* the programs never call setlocale: the C locale */
     if (end != copy + length || !isfinite((float)x)) {
@@ -185,17 +186,22 @@ static bool is_missing(const struct value *v)
     return v->kind == VALUE_MISSING || (v->kind == VALUE_TEXT && v->length == 0);
 }
 
-/* The value's text; numbers are written as "%lld" into `copy`. NULL when it has none. */
+/* The value's text; integers are written as "%lld" into `copy`. NULL when it has none: a fraction, or a double from 2^53
+ * on, where neighbouring integers have become one. */
 static const char *text_of(const struct value *v, char copy[NUMBER_TEXT_MAX], size_t *length)
 {
     if (v->kind == VALUE_TEXT) {
         *length = v->length;
         return v->text;
     }
-    if (v->kind != VALUE_NUMBER || v->number != floor(v->number) || fabs(v->number) > 9007199254740992.0) {
+    if (v->kind != VALUE_NUMBER) {
         return NULL;
     }
-    *length = (size_t)snprintf(copy, NUMBER_TEXT_MAX, "%lld", (long long)v->number);
+    if (!v->is_integer && (v->number != floor(v->number) || !(fabs(v->number) < 9007199254740992.0))) {
+        return NULL;
+    }
+    long long integer = v->is_integer ? v->integer : (long long)v->number;
+    *length = (size_t)snprintf(copy, NUMBER_TEXT_MAX, "%lld", integer);
     return copy;
 }
 
@@ -360,6 +366,8 @@ static int scalar_from_json(const json_t *json, struct value *v)
     case JSON_INTEGER:
         v->kind = VALUE_NUMBER;
         v->number = (double)json_integer_value(json);
+        v->integer = json_integer_value(json);
+        v->is_integer = true;
         return 0;
     case JSON_REAL:
         v->kind = VALUE_NUMBER;

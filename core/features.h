@@ -9,7 +9,7 @@
  *                1 in the "missing" column. Multi-valued and sequence: nothing to pool, a zero vector.
  *   unknown      a text that is not in the vocabulary: row SCHEMA_UNKNOWN (in a sequence too).
  *   malformed    a numeric text that is no finite number, a number with a fraction as an id, a list for a single-valued
- *                feature: an error, never a guess. Numbers stand for the text "%lld" in fields of ids and categories.
+ *                feature: an error, never a guess. Integers stand for the text "%lld" in fields of ids and categories.
  *   extreme      a standardised number is clipped to +-10 standard deviations.
  *   multi-valued a text is split at the separator; a list is taken element by element. Empty elements are skipped.
  *   sequence     a list, oldest first; only the latest `last` elements count.
@@ -18,6 +18,7 @@
 #define CORE_FEATURES_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -31,6 +32,8 @@ struct value {
     const char *text; /* borrowed, [length] bytes */
     size_t length;
     double number;
+    long long integer; /* with is_integer: the exact number, as a double is exact only below 2^53 */
+    bool is_integer;
     const struct value *list; /* borrowed, [count]; elements are texts, numbers or missing, never lists */
     size_t count;
 };
@@ -77,8 +80,8 @@ int32_t feature_lookup(const struct feature *f, const char *text, size_t length)
 int number_parse(const char *text, size_t length, double *number);
 
 /* JSON object {"feature": value, ...} to values [n_features] (missing where absent). String, number, null, or a list of
- * those. Texts and lists are borrowed from `object`; lists and numbers' texts live in `scratch`, which the caller
- * releases with value_scratch_release. On failure `pointer` (size >= 256) gets the JSON pointer inside the object. */
+ * those. Texts are borrowed from `object`; lists live in `scratch`, which the caller releases with
+ * value_scratch_release. On failure `pointer` (size >= 256) gets the JSON pointer inside the object. */
 struct value_scratch {
     struct value *elements;
     size_t count, capacity;

@@ -202,7 +202,7 @@ static int check_members(const json_t *object, const char *const *known, const c
     json_object_foreach((json_t *)(uintptr_t)object, key, value)
     {
         if (word_find(known, key) < 0) {
-            return err_set(e, "%s: unknown member \"%.60s\"", where, key);
+            return err_set(e, "%s: \"%.60s\" is no member here", where, key);
         }
     }
     return 0;
@@ -223,7 +223,7 @@ static int get_word(const json_t *o, const char *key, const char *const *words, 
     return i;
 }
 
-/* An integer member in [min, max]; absent: min - 1 counts as 0 when min is 0, else an error. */
+/* An integer member in [min, max]; absent counts as 0 when min is 0, else it is an error. */
 static int get_u32(const json_t *o, const char *key, uint32_t min, uint32_t max, uint32_t *out, const char *where,
                    struct err *e)
 {
@@ -305,19 +305,39 @@ static int get_multi(struct feature *f, const json_t *o, const char *where, stru
     if (value == NULL) {
         return 0;
     }
-    if (json_string_length(value) != 1 || (f->type != FEATURE_CATEGORICAL && f->type != FEATURE_ONEHOT)) {
-        return err_set(e, "%s: \"multi\" is one character, for categorical and onehot", where);
+    if (json_string_length(value) != 1) {
+        return err_set(e, "%s: \"multi\" is one ASCII character", where);
     }
     f->multi = json_string_value(value)[0];
     return 0;
 }
 
+/* Members by type: what a type does not use is refused, so that nobody believes in a dim that has no effect. */
+static const char *const *members_of(const json_t *o, enum feature_type type)
+{
+    static const char *const id[] = {"name", "type", "dim", NULL};
+    static const char *const categorical[] = {"name", "type", "dim", "buckets", "multi", "pooling", NULL};
+    static const char *const onehot[] = {"name", "type", "multi", "pooling", NULL};
+    static const char *const sequence[] = {"name", "type", "dim", "last", "pooling", NULL};
+    static const char *const number[] = {"name", "type", "transform", "mean", "stddev", NULL};
+    static const char *const bucket[] = {"name", "type", "transform", "bounds", "dim", NULL};
+    static const char *const *const lists[] = {[FEATURE_ID] = id,
+                                               [FEATURE_CATEGORICAL] = categorical,
+                                               [FEATURE_ONEHOT] = onehot,
+                                               [FEATURE_NUMERIC] = number,
+                                               [FEATURE_SEQUENCE] = sequence};
+    const char *transform = json_string_value(json_object_get(o, "transform"));
+    if (type == FEATURE_NUMERIC && transform != NULL &&
+        word_find(feature_transform_words, transform) == TRANSFORM_BUCKETIZE) {
+        return bucket;
+    }
+    return lists[type];
+}
+
 static int get_feature(struct feature *f, const json_t *o, const char *where, struct err *e)
 {
-    static const char *const known[] = {"name", "type",      "dim",    "buckets", "multi",  "pooling",
-                                        "last", "transform", "bounds", "mean",    "stddev", NULL};
-    if (check_members(o, known, where, e) < 0 || get_name(f, o, where, e) < 0) {
-        return -1;
+    if (!json_is_object(o)) {
+        return err_set(e, "%s: must be an object", where);
     }
     int type = get_word(o, "type", feature_type_words, -1, where, e);
     int pooling = get_word(o, "pooling", feature_pooling_words, POOLING_MEAN, where, e);
@@ -326,8 +346,12 @@ static int get_feature(struct feature *f, const json_t *o, const char *where, st
     }
     f->type = (enum feature_type)type;
     f->pooling = (enum feature_pooling)pooling;
-    if (get_multi(f, o, where, e) < 0 || get_u32(o, "buckets", 0, 1u << 30, &f->buckets, where, e) < 0) {
+    if (check_members(o, members_of(o, f->type), where, e) < 0 || get_name(f, o, where, e) < 0 ||
+        get_multi(f, o, where, e) < 0 || get_u32(o, "buckets", 0, 1u << 30, &f->buckets, where, e) < 0) {
         return -1;
+    }
+    if (json_object_get(o, "pooling") != NULL && !feature_is_bag(f)) {
+        return err_set(e, "%s: \"pooling\" needs \"multi\": there is one value to pool", where);
     }
     if (f->type == FEATURE_NUMERIC && get_numeric(f, o, where, e) < 0) {
         return -1;
@@ -351,7 +375,7 @@ static int get_network(struct tower_spec *spec, const json_t *o, const char *whe
     if (type < 0 || activation < 0) {
         return -1;
     }
-    if (n > SCHEMA_MAX_LAYERS || (type == NETWORK_NONE) != (n == 0)) {
+    if ((layers != NULL && !json_is_array(layers)) || n > SCHEMA_MAX_LAYERS || (type == NETWORK_NONE) != (n == 0)) {
         return err_set(e, "%s: an mlp has 1 to %d layers, none has no layers", where, SCHEMA_MAX_LAYERS);
     }
     spec->network = (enum network_type)type;
@@ -392,7 +416,9 @@ static int get_tower(struct tower_spec *spec, const json_t *o, const char *where
             return err_set(e, "%s: the name %s is taken", place, f->name);
         }
     }
-    return get_network(spec, json_object_get(o, "network"), where, e);
+    char place[64];
+    snprintf(place, sizeof place, "%s.network", where);
+    return get_network(spec, json_object_get(o, "network"), place, e);
 }
 
 int schema_from_json(struct schema *s, const json_t *json, struct err *e)

@@ -40,11 +40,11 @@ int tower_bind(struct tower *t, const struct tower_spec *spec, enum side side, c
 int tower_pass_init(struct tower_pass *p, const struct tower_spec *spec, size_t capacity, struct err *e)
 {
     *p = (struct tower_pass){.capacity = capacity};
-    p->input = mem_array(capacity * spec->input_width, sizeof(float));
+    p->input = mem_array(capacity, spec->input_width * sizeof(float));
     p->output = p->input;
     bool complete = p->input != NULL;
     for (uint32_t i = 0; i < spec->n_layers; i++) {
-        p->layer[i] = mem_array(capacity * spec->layers[i], sizeof(float));
+        p->layer[i] = mem_array(capacity, spec->layers[i] * sizeof(float));
         complete = complete && p->layer[i] != NULL;
         p->output = p->layer[i];
     }
