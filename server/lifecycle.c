@@ -36,11 +36,11 @@
 #include "server/service.h"
 #include "server/worker.h"
 
-enum { PUBLIC_LISTENER, ADMIN_LISTENER, MAX_LISTENERS, MAX_WORKERS = 1024, FORCED_END_MS = 2000 };
+enum { PUBLIC_LISTENER, ADMIN_LISTENER, MAX_WORKERS = 1024, FORCED_END_MS = 2000 };
 
 struct daemon {
     struct service service;
-    struct listener listeners[MAX_LISTENERS];
+    struct listener listeners[SERVICE_LISTENERS_MAX];
     size_t n_listeners;
     struct event_base *base;
     struct event *wake, *hangup, *terminate, *interrupt, *drain_timer, *deadline_timer;
@@ -172,6 +172,9 @@ static void on_drain(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     struct daemon *d = arg;
+    for (size_t i = 0; i < d->n_listeners; i++) {
+        listener_hold(&d->listeners[i]);
+    }
     for (size_t i = 0; i < d->service.n_workers; i++) {
         worker_order(&d->workers[i], WORKER_ORDER_DRAIN);
     }
@@ -272,11 +275,11 @@ static size_t count_workers(const struct serve_config *config)
 
 static int start_workers(struct daemon *d, struct err *e)
 {
-    int fds[MAX_LISTENERS];
     size_t n = count_workers(d->service.config);
     for (size_t i = 0; i < d->n_listeners; i++) {
-        fds[i] = d->listeners[i].fd;
+        d->service.listening_fds[i] = d->listeners[i].fd;
     }
+    d->service.n_listening = d->n_listeners;
     d->workers = mem_array(n, sizeof *d->workers);
     if (!d->workers) {
         return err_nomem(e);
@@ -284,7 +287,7 @@ static int start_workers(struct daemon *d, struct err *e)
     d->service.workers = d->workers;
     d->service.n_workers = n;
     for (size_t i = 0; i < n; i++) {
-        if (worker_init(&d->workers[i], &d->service, fds, d->n_listeners, e) != 0) {
+        if (worker_init(&d->workers[i], &d->service, d->service.listening_fds, d->n_listeners, e) != 0) {
             return -1;
         }
     }

@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/filter.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stddef.h>
@@ -177,6 +178,15 @@ void listener_close(struct listener *l)
         mem_free(l->socket_path);
     }
     *l = (struct listener){.fd = -1};
+}
+
+void listener_hold(const struct listener *l)
+{
+    struct sock_filter drop[] = {BPF_STMT(BPF_RET | BPF_K, 0)};
+    const struct sock_fprog program = {.len = 1, .filter = drop};
+    if (!l->socket_path) {
+        setsockopt(l->fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
+    }
 }
 
 int listener_check(const char *address, bool *is_private, struct err *e)

@@ -25,6 +25,10 @@ struct listener {
 int listener_open(struct listener *l, const char *address, struct err *e);
 void listener_close(struct listener *l); /* once */
 
+/* Lets no new connection in, and keeps those that wait in the queue: what comes is dropped as if lost on the way, so the
+ * client tries again, after a second by default, and is refused then or meets the next daemon. TCP only; else nothing. */
+void listener_hold(const struct listener *l);
+
 /* Is the address one that listener_open would try? Nothing is bound. `is_private` may be NULL. */
 int listener_check(const char *address, bool *is_private, struct err *e);
 

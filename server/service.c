@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 void service_wake_control(const struct service *service)
@@ -16,6 +17,16 @@ bool service_is_ready(const struct service *service)
 {
     return !atomic_load_explicit(&service->draining, memory_order_relaxed) &&
            atomic_load_explicit(&service->workers_serving, memory_order_acquire) == service->n_workers;
+}
+
+void service_stop_listening(struct service *service)
+{
+    if (atomic_fetch_add(&service->workers_draining, 1) + 1 < service->n_workers) {
+        return;
+    }
+    for (size_t i = 0; i < service->n_listening; i++) {
+        shutdown(service->listening_fds[i], SHUT_RDWR); /* the descriptor stays its owner's */
+    }
 }
 
 int service_start_thread(pthread_t *thread, void *(*run)(void *), void *arg, struct err *e)

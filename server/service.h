@@ -17,6 +17,8 @@
 #include "core/err.h"
 #include "server/snapshot.h"
 
+enum { SERVICE_LISTENERS_MAX = 2 };
+
 struct reload;
 struct worker;
 
@@ -31,14 +33,21 @@ struct service {
     struct retired retired;
     int control_fd; /* an eventfd: written by any thread when the control thread should look around */
 
-    atomic_bool draining;        /* not ready any more */
-    atomic_uint workers_serving; /* with a snapshot */
-    atomic_uint workers_stuck;   /* that could not take their first one */
-    atomic_uint workers_done;    /* whose event loop has ended */
+    atomic_bool draining;         /* not ready any more */
+    atomic_uint workers_serving;  /* with a snapshot */
+    atomic_uint workers_stuck;    /* that could not take their first one */
+    atomic_uint workers_draining; /* that have stopped accepting */
+    atomic_uint workers_done;     /* whose event loop has ended */
+
+    int listening_fds[SERVICE_LISTENERS_MAX]; /* borrowed */
+    size_t n_listening;
 };
 
 /* Wakes the control thread. From any thread, also from a signal handler. */
 void service_wake_control(const struct service *service);
+
+/* For each worker when it accepts no more: the last one shuts the listening sockets. */
+void service_stop_listening(struct service *service);
 
 /* Starts a thread that receives no signals but those of its own faults: the others are the control thread's. */
 int service_start_thread(pthread_t *thread, void *(*run)(void *), void *arg, struct err *e);

@@ -20,7 +20,9 @@ static int workbench_fill(struct workbench *b, const struct serve_config *config
     }
     b->queries = mem_array(batch, sizeof *b->queries);
     b->vectors = mem_array(batch * bundle->dim, sizeof *b->vectors);
-    b->exclude = mem_array((size_t)config->limits.exclude + 1, sizeof *b->exclude);
+    /* an id in a body takes two bytes at least */
+    size_t ids = config->limits.exclude < config->limits.body / 2 ? config->limits.exclude : config->limits.body / 2;
+    b->exclude = mem_array(ids + 1, sizeof *b->exclude);
     b->hits = mem_array(config->limits.k, sizeof *b->hits);
     if (!b->queries || !b->vectors || !b->exclude || !b->hits) {
         return err_nomem(e);

@@ -23,7 +23,7 @@ struct workbench {
     struct value_scratch values;
     struct query *queries; /* [limits.batch] */
     float *vectors;        /* [limits.batch, dim] */
-    uint32_t *exclude;     /* [limits.exclude + 1] */
+    uint32_t *exclude;     /* [as many as a body can hold, at most limits.exclude, + 1] */
     struct scored *hits;   /* [limits.k] */
     struct ann_workspace *workspace;
 };

@@ -6,6 +6,10 @@
  * workbench (memory for a search in the whole catalogue) out of requests, and the request path free of even one atomic
  * load. Until the wake-up is served, which is at most one round of the event loop, the old one answers.
  *
+ * When draining, the control thread first lets no new connection into the listening sockets; each worker then takes what
+ * waits in them and stops accepting; the last one to do so shuts them, so that clients are refused at once. Without the
+ * first step a connection that completes between the last look into the queue and the shutting would be reset.
+ *
  * All workers accept from the same listening sockets. Rejected: SO_REUSEPORT, one queue a worker: the kernel deals
  * connections out by hash, so some worker always has too many, and a queue that is closed while draining resets the
  * connections in it.
@@ -81,6 +85,7 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
     if ((orders & WORKER_ORDER_DRAIN) && !w->drain_begun) {
         w->drain_begun = true;
         http_server_drain(w->http, on_drained, w);
+        service_stop_listening(w->service);
     }
 }
 

@@ -98,6 +98,10 @@ class Daemon:
         connection = self.connect(address)
         try:
             return connection.call(method, path, body, headers)
+        except OSError as error:
+            if self.process.poll() is None:
+                raise
+            raise ConnectionError(f"recalld ended with {self.process.returncode}") from error
         finally:
             connection.close()
 
