@@ -12,18 +12,24 @@ static void seed_stream(struct rng *r, uint64_t seed, enum stream stream, uint32
     rng_seed(r, seed ^ ((uint64_t)stream << 56), rng_mix(index + 1) ^ epoch);
 }
 
-static void set_log_q(struct sampler *s, const struct interactions *events, bool in_batch, uint32_t batch_size)
+static int set_log_q(struct sampler *s, const struct interactions *events, bool in_batch, uint32_t batch_size)
 {
+    uint32_t *count = mem_array(s->n_items, sizeof *count); /* a float stops counting at 2^24 */
+    if (count == NULL) {
+        return -1;
+    }
     for (size_t i = 0; i < events->n; i++) {
-        s->item_log_q[events->item[i]] += 1.0f;
+        count[events->item[i]]++;
     }
     double each = (double)s->uniform / (double)s->n_items;
     for (size_t i = 0; i < s->n_items; i++) {
-        double share = (double)s->item_log_q[i] / (double)events->n;
+        double share = (double)count[i] / (double)events->n;
         double expected = (in_batch ? (double)batch_size * share : 0.0) + each;
         /* an item that can never be a candidate has no correction to make */
         s->item_log_q[i] = expected > 0 ? (float)log(expected) : 0.0f;
     }
+    mem_free(count);
+    return 0;
 }
 
 int sampler_init(struct sampler *s, const struct interactions *events, size_t n_users, size_t n_items, bool in_batch,
@@ -45,7 +51,10 @@ int sampler_init(struct sampler *s, const struct interactions *events, size_t n_
             s->user_of[i] = (uint32_t)u;
         }
     }
-    set_log_q(s, events, in_batch, batch_size);
+    if (set_log_q(s, events, in_batch, batch_size) < 0) {
+        sampler_release(s);
+        return err_nomem(e);
+    }
     return 0;
 }
 
