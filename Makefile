@@ -116,6 +116,7 @@ PKG_BUILD := gcc g++ libc6-dev libevent-dev libjansson-dev libopenblas-dev libss
 PKG_RUN   := ca-certificates curl python3
 PKG_TEST  := libcmocka-dev python3 python3-pytest
 PKG_LINT  := clang-format clang-tidy shellcheck python3
+PKG_FUZZ  := clang libclang-rt-14-dev
 
 # install, PACKAGES: what is missing, and nothing (no apt call, no sudo) when nothing is
 define install
@@ -131,7 +132,7 @@ define install
 	apt update && apt install -y --no-install-recommends $$missing
 endef
 
-.PHONY: deps test-deps lint-deps
+.PHONY: deps test-deps lint-deps fuzz-deps
 deps: ## install the Debian packages and faiss (sudo only when not root); instant when there is nothing to do
 	$(call install,$(PKG_BUILD) $(PKG_RUN))
 	@ann/faiss-build.sh ensure
@@ -142,6 +143,9 @@ test-deps:
 
 lint-deps:
 	$(call install,$(PKG_LINT))
+
+fuzz-deps: deps
+	$(call install,$(PKG_FUZZ))
 
 # --- tests -------------------------------------------------------------------------------------------------------------
 # tests/unit/<room>/test_*.c: one cmocka program each, linked with what that room may use (never with main.c).
@@ -250,8 +254,8 @@ bench: all ## measure: tests/bench/
 endif
 ifneq ($(wildcard tests/fuzz/run.sh),)
 .PHONY: fuzz
-fuzz: ## fuzz every parser: tests/fuzz/
-	@tests/fuzz/run.sh
+fuzz: fuzz-deps ## fuzz every parser, FUZZ_SECONDS=60 each: tests/fuzz/
+	@tests/fuzz/run.sh $(FUZZ_SECONDS)
 endif
 
 install: all ## copy programs, unit and example configurations (PREFIX=/usr/local, DESTDIR= for packagers)
