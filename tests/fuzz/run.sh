@@ -17,7 +17,7 @@ mkdir -p "$out"
 make -s fuzz-deps
 ann/faiss-build.sh flags "$out"
 flags=(-std=c11 -D_GNU_SOURCE -O1 -g -fno-omit-frame-pointer -DRECALLD_NO_CLONES -Wno-psabi -I. -pthread
-       -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all)
+       '-fsanitize=fuzzer-no-link,address,undefined' -fno-sanitize-recover=all)
 libraries=(-ljansson -lopenblas -lcrypto -lyaml -lzstd -lz -levent -levent_pthreads -lm)
 
 # Everything but the main programs, instrumented; what a target does not use, the linker leaves out.
