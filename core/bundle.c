@@ -25,23 +25,64 @@
 
 enum { MANIFEST_LIMIT = 64 << 20, PROBES_LIMIT = 64 << 20, MAX_PROBES = 256, MAX_PROBE_K = 100, SCAN_BLOCK = 1024 };
 
-static const float PROBE_TOLERANCE = 1e-4f; /* relative; other BLAS kernels sum in another order */
+static const float PROBE_TOLERANCE =
+    1e-4f; /* relative to the lengths of the vectors; BLAS kernels sum in various orders */
 
 /* --- manifest -------------------------------------------------------------------------------------------------------*/
 
-int manifest_fingerprint(const char *text, size_t n, char hex[FILE_SHA256_HEX], struct err *e)
+/* What lies behind position i once blanks are skipped. */
+static size_t skip_blanks(const char *text, size_t n, size_t i)
+{
+    while (i < n && (text[i] == ' ' || text[i] == '\t' || text[i] == '\r' || text[i] == '\n')) {
+        i++;
+    }
+    return i;
+}
+
+/* Position behind the string that begins at i (a quote); n when it does not end. */
+static size_t skip_string(const char *text, size_t n, size_t i)
+{
+    for (i++; i < n && text[i] != '"'; i++) {
+        i += text[i] == '\\';
+    }
+    return i < n ? i + 1 : n;
+}
+
+/* Position of the value of the outermost object's member "fingerprint". The word may occur anywhere else: as a feature's
+ * name, in an inner object, in the text of the training configuration. -1: no such member, or more than one. */
+static ssize_t find_fingerprint(const char *text, size_t n)
 {
     static const char key[] = "\"fingerprint\"";
-    const char *at = memmem(text, n, key, sizeof key - 1);
-    if (at == NULL) {
-        return err_set(e, "manifest.json: no \"fingerprint\"");
+    ssize_t found = -1;
+    long depth = 0;
+    for (size_t i = 0; i < n;) {
+        if (text[i] != '"') {
+            depth += (text[i] == '{' || text[i] == '[') - (text[i] == '}' || text[i] == ']');
+            i++;
+            continue;
+        }
+        size_t end = skip_string(text, n, i);
+        size_t colon = skip_blanks(text, n, end);
+        bool is_key = depth == 1 && colon < n && text[colon] == ':';
+        if (is_key && end - i == sizeof key - 1 && memcmp(text + i, key, sizeof key - 1) == 0) {
+            if (found >= 0) {
+                return -1;
+            }
+            found = (ssize_t)skip_blanks(text, n, colon + 1);
+        }
+        i = end;
     }
-    size_t i = (size_t)(at - text) + sizeof key - 1;
-    if (memmem(text + i, n - i, key, sizeof key - 1) != NULL) {
-        return err_set(e, "manifest.json: more than one \"fingerprint\"");
+    return found;
+}
+
+int manifest_fingerprint(const char *text, size_t n, char hex[FILE_SHA256_HEX], struct err *e)
+{
+    ssize_t found = find_fingerprint(text, n);
+    if (found < 0) {
+        return err_set(e, "manifest.json: must have one member \"fingerprint\"");
     }
-    i += strspn(text + i, " \t\r\n:");
-    if (i >= n || text[i] != '"' || n - i < FILE_SHA256_HEX || text[i + FILE_SHA256_HEX] != '"') {
+    size_t i = (size_t)found;
+    if (n - i <= FILE_SHA256_HEX || text[i] != '"' || text[i + FILE_SHA256_HEX] != '"') {
         return err_set(e, "manifest.json: \"fingerprint\" must be 64 hexadecimal digits");
     }
     char *copy = mem_strndup(text, n);
@@ -52,6 +93,13 @@ int manifest_fingerprint(const char *text, size_t n, char hex[FILE_SHA256_HEX], 
     bytes_sha256(copy, n, hex);
     mem_free(copy);
     return 0;
+}
+
+/* A version is shown in answers, metrics and logs, and names a directory. */
+static bool is_version(const char *text)
+{
+    return text != NULL && text[0] != '\0' && text[0] != '.' && strlen(text) <= 128 &&
+           strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.+-") == strlen(text);
 }
 
 static int read_manifest(struct bundle *b, struct err *e)
@@ -88,8 +136,8 @@ static int read_manifest(struct bundle *b, struct err *e)
         goto out;
     }
     b->version = json_string_value(json_object_get(b->manifest, "version"));
-    if (b->version == NULL || b->version[0] == '\0' || strlen(b->version) > 128) {
-        err_set(e, "manifest.json: bad or missing \"version\"");
+    if (!is_version(b->version)) {
+        err_set(e, "manifest.json: \"version\" must be 1 to 128 of A-Z a-z 0-9 _ . + -");
         goto out;
     }
     result = 0;
@@ -101,10 +149,22 @@ out:
 
 /* --- files ----------------------------------------------------------------------------------------------------------*/
 
-/* A relative path that stays inside the bundle. */
+/* A relative path that stays inside the bundle: no part of it is empty, "." or "..". */
 static bool is_safe_name(const char *name)
 {
-    return name[0] != '\0' && name[0] != '/' && strstr(name, "..") == NULL && strlen(name) < 256;
+    if (strlen(name) >= 256) {
+        return false;
+    }
+    for (const char *part = name;; part++) {
+        size_t n = strcspn(part, "/");
+        if (n == 0 || (n == 1 && part[0] == '.') || (n == 2 && part[0] == '.' && part[1] == '.')) {
+            return false;
+        }
+        part += n;
+        if (*part == '\0') {
+            return true;
+        }
+    }
 }
 
 static int check_file(const struct bundle *b, const char *name, const json_t *entry, struct err *e)
@@ -265,6 +325,47 @@ static int open_items(struct bundle *b, struct err *e)
     return check_vectors(b, e);
 }
 
+/* The common values, recognised without parsing: null, true, false, integers, strings of printable ASCII. */
+static bool is_plain_json(const char *text, size_t n)
+{
+    if (n >= 2 && text[0] == '"' && text[n - 1] == '"') {
+        for (size_t i = 1; i < n - 1; i++) {
+            if (text[i] < 0x20 || text[i] > 0x7e || text[i] == '"' || text[i] == '\\') {
+                return false;
+            }
+        }
+        return true;
+    }
+    if (n == 1 || (n > 1 && n < 16 && text[0] >= '1')) {
+        size_t digits = 0;
+        while (digits < n && text[digits] >= '0' && text[digits] <= '9') {
+            digits++;
+        }
+        return digits == n;
+    }
+    return (n == 4 && (memcmp(text, "null", 4) == 0 || memcmp(text, "true", 4) == 0)) ||
+           (n == 5 && memcmp(text, "false", 5) == 0);
+}
+
+/* Values go into answers as they are: one that is no JSON would break the answer of every request that asks for it. */
+static int check_values(const struct strtab *values, struct err *e)
+{
+    for (size_t i = 0; i < values->count; i++) {
+        size_t n;
+        const char *text = strtab_get(values, i, &n);
+        if (is_plain_json(text, n)) {
+            continue;
+        }
+        json_error_t error;
+        json_t *value = json_loadb(text, n, JSON_DECODE_ANY, &error);
+        if (value == NULL) {
+            return err_set(e, "row %zu: not a JSON text: %s", i, error.text);
+        }
+        json_decref(value);
+    }
+    return 0;
+}
+
 static int open_attributes(struct bundle *b, struct err *e)
 {
     const json_t *names = json_object_get(b->manifest, "attributes");
@@ -283,6 +384,11 @@ static int open_attributes(struct bundle *b, struct err *e)
         if (name == NULL || name[0] == '\0' || strlen(name) > SCHEMA_MAX_NAME || strchr(name, '/') != NULL) {
             return err_set(e, "manifest.json: attributes[%zu]: bad name", i);
         }
+        for (size_t j = 0; j < i; j++) {
+            if (strcmp(b->attributes[j].name, name) == 0) {
+                return err_set(e, "manifest.json: attributes[%zu]: the name %s is taken", i, name);
+            }
+        }
         snprintf(a->name, sizeof a->name, "%s", name);
         snprintf(file, sizeof file, "items/attributes/%s.strings", name);
         if (map_strings(b, file, false, &a->values, e) < 0) {
@@ -291,7 +397,21 @@ static int open_attributes(struct bundle *b, struct err *e)
         if (a->values.count != b->n_items) {
             return err_set(e, "%s: %zu values for %zu items", file, a->values.count, b->n_items);
         }
+        if (check_values(&a->values, e) < 0) {
+            return err_prefix(e, "%s", file);
+        }
         b->n_attributes++;
+    }
+    return 0;
+}
+
+/* A text member that may be absent or null. -1 when it is something else. */
+static int get_optional_text(const json_t *object, const char *key, const char **text, struct err *e)
+{
+    const json_t *value = json_object_get(object, key);
+    *text = json_string_value(value);
+    if (value != NULL && !json_is_null(value) && *text == NULL) {
+        return err_set(e, "manifest.json: index: \"%s\" must be a text", key);
     }
     return 0;
 }
@@ -299,15 +419,22 @@ static int open_attributes(struct bundle *b, struct err *e)
 static int open_index_record(struct bundle *b, struct err *e)
 {
     const json_t *index = json_object_get(b->manifest, "index");
-    const char *factory = json_string_value(json_object_get(index, "factory"));
-    const char *file = json_string_value(json_object_get(index, "file"));
-    json_int_t effort = json_integer_value(json_object_get(index, "effort"));
+    const json_t *effort = json_object_get(index, "effort");
+    json_int_t n = json_integer_value(effort);
+    const char *file;
     b->index_engine = json_string_value(json_object_get(index, "engine"));
-    b->index_factory = factory == NULL ? "" : factory;
-    b->index_effort = effort > 0 && effort <= INT32_MAX ? (size_t)effort : 0;
-    if (b->index_engine == NULL) {
+    if (b->index_engine == NULL || b->index_engine[0] == '\0') {
         return err_set(e, "manifest.json: \"index\" must name its \"engine\"");
     }
+    if (get_optional_text(index, "factory", &b->index_factory, e) < 0 ||
+        get_optional_text(index, "file", &file, e) < 0) {
+        return -1;
+    }
+    if ((effort != NULL && !json_is_null(effort) && !json_is_integer(effort)) || n < 0 || n > INT32_MAX) {
+        return err_set(e, "manifest.json: index: \"effort\" must be an integer from 0 to 2^31 - 1");
+    }
+    b->index_factory = b->index_factory == NULL ? "" : b->index_factory;
+    b->index_effort = (size_t)n;
     if (file == NULL) {
         return 0;
     }
@@ -408,48 +535,72 @@ static void scan_probes(struct probes *p, const struct bundle *b)
     }
 }
 
+/* Near by the measure of the vectors behind a and b: rounding grows with their lengths, not with the result. */
 static bool is_near(double a, double b, double scale)
 {
-    return fabs(a - b) <= (double)PROBE_TOLERANCE * fmax(1.0, fabs(scale));
+    return fabs(a - b) <= (double)PROBE_TOLERANCE * scale + 1e-7;
+}
+
+static int check_probe_vector(const float *vector, const json_t *recorded, size_t dim, size_t i, struct err *e)
+{
+    double norm = (double)vec_norm(vector, dim);
+    for (size_t d = 0; d < dim; d++) {
+        const json_t *number = json_array_get(recorded, d);
+        double wanted = json_number_value(number);
+        if (!json_is_number(number) || !is_near(wanted, (double)vector[d], norm)) {
+            return err_set(e,
+                           "probes.json: /probes/%zu/vector/%zu: this program computes %.9g, the trainer recorded %.9g",
+                           i, d, (double)vector[d], wanted);
+        }
+    }
+    return 0;
 }
 
 /* Items are compared by score, position by position: near ties may change places between machines. */
+static int check_probe_items(const struct bundle *b, const float *vector, const struct topk *best, const json_t *items,
+                             size_t i, struct err *e)
+{
+    for (size_t j = 0; j < best->n; j++) {
+        const json_t *item = json_array_get(items, j);
+        const json_t *id = json_object_get(item, "id");
+        const json_t *score = json_object_get(item, "score");
+        int64_t row =
+            json_is_string(id) ? strtab_find(&b->item_ids, json_string_value(id), json_string_length(id)) : -1;
+        if (row < 0 || !json_is_number(score)) {
+            return err_set(e,
+                           "probes.json: /probes/%zu/items/%zu: must be {\"id\": an item of this bundle, \"score\": "
+                           "a number}",
+                           i, j);
+        }
+        const float *other = b->item_vectors + (size_t)row * b->dim;
+        const float *here = b->item_vectors + (size_t)best->entries[j].row * b->dim;
+        double scale =
+            (double)vec_norm(vector, b->dim) * fmax((double)vec_norm(other, b->dim), (double)vec_norm(here, b->dim));
+        double wanted = json_number_value(score);
+        double own = (double)vec_dot(vector, other, b->dim);
+        if (!is_near(wanted, own, scale) || !is_near(wanted, (double)best->entries[j].score, scale)) {
+            return err_set(e,
+                           "probes.json: /probes/%zu/items/%zu: recorded score %.9g, but the item scores %.9g and the "
+                           "item at this place %.9g",
+                           i, j, wanted, own, (double)best->entries[j].score);
+        }
+    }
+    return 0;
+}
+
 static int check_probe(const struct probes *p, const struct bundle *b, size_t i, struct err *e)
 {
     const float *vector = p->vectors + i * b->dim;
-    double norm = (double)vec_norm(vector, b->dim);
     const json_t *recorded = json_object_get(probe_at(p, i), "vector");
     const json_t *items = json_object_get(probe_at(p, i), "items");
     if (json_array_size(recorded) != b->dim || json_array_size(items) != p->best[i].n) {
         return err_set(e, "probes.json: /probes/%zu: \"vector\" must have %u numbers and \"items\" %zu", i, b->dim,
                        p->best[i].n);
     }
-    for (size_t d = 0; d < b->dim; d++) {
-        double wanted = json_number_value(json_array_get(recorded, d));
-        if (!is_near(wanted, (double)vector[d], norm)) {
-            return err_set(e,
-                           "probes.json: /probes/%zu/vector/%zu: this program computes %.9g, the trainer recorded %.9g",
-                           i, d, (double)vector[d], wanted);
-        }
+    if (check_probe_vector(vector, recorded, b->dim, i, e) < 0) {
+        return -1;
     }
-    for (size_t j = 0; j < p->best[i].n; j++) {
-        const json_t *item = json_array_get(items, j);
-        const json_t *id = json_object_get(item, "id");
-        double wanted = json_number_value(json_object_get(item, "score"));
-        int64_t row =
-            json_is_string(id) ? strtab_find(&b->item_ids, json_string_value(id), json_string_length(id)) : -1;
-        if (row < 0) {
-            return err_set(e, "probes.json: /probes/%zu/items/%zu: not an item of this bundle", i, j);
-        }
-        double own = (double)vec_dot(vector, b->item_vectors + (size_t)row * b->dim, b->dim);
-        if (!is_near(wanted, own, own) || !is_near(wanted, (double)p->best[i].entries[j].score, own)) {
-            return err_set(e,
-                           "probes.json: /probes/%zu/items/%zu: recorded score %.9g, but the item scores %.9g and the "
-                           "item at this place %.9g",
-                           i, j, wanted, own, (double)p->best[i].entries[j].score);
-        }
-    }
-    return 0;
+    return check_probe_items(b, vector, &p->best[i], items, i, e);
 }
 
 static int check_probes(const struct bundle *b, struct err *e)

@@ -7,6 +7,18 @@
 #include "core/mem.h"
 #include "core/vecmath.h"
 
+/* A tensor of the given shape, every number of it finite: one NaN would make all of a user's scores disappear. */
+static const float *get_weights(const struct safetensors *weights, const char *name, size_t rows, size_t columns,
+                                struct err *e)
+{
+    const float *data = safetensors_get(weights, name, rows, columns, e);
+    if (data != NULL && !vec_is_finite(data, rows * (columns > 0 ? columns : 1))) {
+        err_set(e, "tensor %s holds a value that is not finite", name);
+        return NULL;
+    }
+    return data;
+}
+
 int tower_bind(struct tower *t, const struct tower_spec *spec, enum side side, const struct safetensors *weights,
                struct err *e)
 {
@@ -18,7 +30,7 @@ int tower_bind(struct tower *t, const struct tower_spec *spec, enum side side, c
             continue;
         }
         snprintf(name, sizeof name, "%s.embedding.%s", side_words[side], f->name);
-        t->embedding[i] = safetensors_get(weights, name, f->rows, f->dim, e);
+        t->embedding[i] = get_weights(weights, name, f->rows, f->dim, e);
         if (t->embedding[i] == NULL) {
             return -1;
         }
@@ -26,9 +38,9 @@ int tower_bind(struct tower *t, const struct tower_spec *spec, enum side side, c
     uint32_t in = spec->input_width;
     for (uint32_t i = 0; i < spec->n_layers; i++) {
         snprintf(name, sizeof name, "%s.network.%u.weight", side_words[side], i);
-        t->weight[i] = safetensors_get(weights, name, spec->layers[i], in, e);
+        t->weight[i] = get_weights(weights, name, spec->layers[i], in, e);
         snprintf(name, sizeof name, "%s.network.%u.bias", side_words[side], i);
-        t->bias[i] = safetensors_get(weights, name, spec->layers[i], 0, e);
+        t->bias[i] = get_weights(weights, name, spec->layers[i], 0, e);
         if (t->weight[i] == NULL || t->bias[i] == NULL) {
             return -1;
         }

@@ -25,7 +25,7 @@ struct tower {
     const float *bias[SCHEMA_MAX_LAYERS];        /* [layers[i]] */
 };
 
-/* Binds a tower to the tensors of a file, checking every shape. */
+/* Binds a tower to the tensors of a file, checking every shape and that every number is finite. */
 int tower_bind(struct tower *t, const struct tower_spec *spec, enum side side, const struct safetensors *weights,
                struct err *e);
 
