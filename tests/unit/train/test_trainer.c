@@ -1,0 +1,804 @@
+/*
+ * The trainer as a whole: its loss against one written down in plain double arithmetic, its gradients by finite
+ * differences, threads against each other, repeatability, what hidden values do, and what it does with nonsense.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+
+#include "core/mem.h"
+#include "core/rng.h"
+#include "tests/unit/train/lab.h"
+#include "train/sampler.h"
+
+enum { USERS = 40, ITEMS = 30, EVENTS = 500 };
+
+/* Every combination that changes what is computed. */
+struct variant {
+    const char *yaml;
+    const char *sets[8];
+};
+
+static const struct variant variants[] = {
+    {lab_full, {"similarity=cosine"}},
+    {lab_full, {"similarity=dot", "loss.logq=false"}},
+    {lab_full, {"negatives.in_batch=false", "negatives.uniform=31"}},
+    {lab_full, {"negatives.uniform=13", "negatives.mask_seen=false"}},
+    {lab_full, {"similarity=dot", "negatives.uniform=5", "optimizer.batch_size=700"}},
+    {lab_wide, {"similarity=cosine", "negatives.mask_seen=false"}},
+    {lab_wide, {"similarity=dot", "negatives.uniform=9", "loss.logq=false"}},
+    {lab_wide, {"similarity=cosine", "negatives.in_batch=false", "negatives.uniform=7", "optimizer.batch_size=5"}},
+    {lab_ids, {NULL}},
+    {lab_ids, {"similarity=cosine", "negatives.uniform=3", "optimizer.batch_size=300"}},
+};
+enum { VARIANTS = sizeof variants / sizeof *variants };
+
+static void open_variant(struct lab *lab, const struct variant *v)
+{
+    lab_synth(lab, v->yaml, v->sets, USERS, ITEMS, EVENTS);
+}
+
+static struct trainer *start(const struct lab *lab, unsigned threads)
+{
+    struct err e = ERR_INIT;
+    struct trainer *t = trainer_new(lab->config, lab->d, &lab->d->train, lab->m, threads, &e);
+    assert_non_null(t);
+    return t;
+}
+
+static double gradients_of(struct trainer *t, float **gradients)
+{
+    struct err e = ERR_INIT;
+    double loss;
+    assert_int_equal(trainer_gradients(t, 1, &loss, gradients, &e), 0);
+    assert_true(isfinite(loss));
+    return loss;
+}
+
+/* --- finite differences -----------------------------------------------------------------------------------------------*/
+
+/* A direction of +-1 over what has a gradient; the slope along it. */
+static double slope_along(const float *gradient, float *direction, size_t n, struct rng *r)
+{
+    double slope = 0;
+    for (size_t i = 0; i < n; i++) {
+        direction[i] = gradient[i] == 0 ? 0.0f : rng_below(r, 2) == 0 ? 1.0f : -1.0f;
+        slope += (double)direction[i] * (double)gradient[i];
+    }
+    return slope;
+}
+
+static double length_of(const float *x, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += (double)x[i] * (double)x[i];
+    }
+    return sqrt(sum);
+}
+
+/* (loss(value + h direction) - loss(value - h direction)) / 2 h */
+static double difference_along(struct trainer *t, struct parameter *p, const float *direction, float h, float **unused)
+{
+    size_t n = lab_parameter_size(p);
+    double loss[2];
+    float *kept = malloc(n * sizeof *kept);
+    assert_non_null(kept);
+    memcpy(kept, p->value, n * sizeof *kept);
+    for (int side = 0; side < 2; side++) {
+        for (size_t i = 0; i < n; i++) {
+            p->value[i] = kept[i] + (side == 0 ? -h : h) * direction[i];
+        }
+        loss[side] = gradients_of(t, unused);
+    }
+    memcpy(p->value, kept, n * sizeof *kept);
+    free(kept);
+    return (loss[1] - loss[0]) / (2 * (double)h);
+}
+
+/* Hidden units firmly on or off: where a relu switches within a step, differences are not the slope. */
+static void settle_units(struct model *m)
+{
+    for (int side = 0; side < 2; side++) {
+        for (uint32_t l = 0; l + 1 < m->schema->towers[side].n_layers; l++) {
+            struct parameter *bias = &m->parameters[m->bias[side][l]];
+            for (size_t i = 0; i < bias->rows; i++) {
+                bias->value[i] = i % 3 == 2 ? -6.0f : 6.0f;
+            }
+        }
+    }
+}
+
+static void check_direction(struct trainer *t, struct parameter *p, const float *direction, double slope, double size,
+                            float **unused)
+{
+    const double steps[] = {3e-2, 1e-2, 3e-3}; /* large ones curve, small ones lose digits */
+    const double tolerance = 5e-3 * size + 4e-4;
+    double best = INFINITY;
+    for (size_t i = 0; i < 3 && fabs(best - slope) > tolerance; i++) {
+        double h = steps[i] / length_of(direction, lab_parameter_size(p));
+        double measured = difference_along(t, p, direction, (float)h, unused);
+        best = fabs(measured - slope) < fabs(best - slope) ? measured : best;
+    }
+    if (fabs(best - slope) > tolerance) {
+        fail_msg("%s: slope %.6g, by differences %.6g (gradient's length %.3g)", p->name, slope, best, size);
+    }
+}
+
+static void check_gradients(const struct variant *v, unsigned threads)
+{
+    struct lab lab;
+    struct rng r;
+    rng_seed(&r, 21, threads);
+    open_variant(&lab, v);
+    struct trainer *t = start(&lab, threads);
+    float **gradients = lab_gradients_new(lab.m);
+    float **unused = lab_gradients_new(lab.m);
+    settle_units(lab.m);
+    gradients_of(t, gradients);
+    for (size_t i = 0; i < lab.m->n_parameters; i++) {
+        struct parameter *p = &lab.m->parameters[i];
+        size_t n = lab_parameter_size(p);
+        float *direction = malloc(n * sizeof *direction);
+        assert_non_null(direction);
+        double size = length_of(gradients[i], n);
+        assert_true(size > 0); /* every parameter takes part */
+        for (int again = 0; again < 2; again++) {
+            double slope = slope_along(gradients[i], direction, n, &r);
+            check_direction(t, p, direction, slope, size, unused);
+        }
+        for (size_t j = 0; j < n; j++) { /* along the gradient itself: nothing can cancel */
+            direction[j] = gradients[i][j] / (float)size;
+        }
+        check_direction(t, p, direction, size, size, unused);
+        free(direction);
+    }
+    lab_gradients_free(lab.m, gradients);
+    lab_gradients_free(lab.m, unused);
+    trainer_free(t);
+    lab_close(&lab);
+}
+
+static void test_gradients_by_differences(void **state)
+{
+    (void)state;
+    for (size_t v = 0; v < VARIANTS; v++) {
+        check_gradients(&variants[v], 1 + (unsigned)v % 3);
+    }
+}
+
+/* --- the loss, written down -------------------------------------------------------------------------------------------*/
+
+struct plain {
+    const struct lab *lab;
+    struct sampler sampler;
+    size_t count, candidates;
+    uint32_t candidate[1024], negative[64];
+    float *user, *item; /* [count, dim], [n_items, dim] */
+    size_t dim;
+};
+
+static void plain_vectors(struct plain *p)
+{
+    const struct dataset *d = p->lab->d;
+    const struct tower *towers = p->lab->m->towers;
+    struct feature_rows rows;
+    struct tower_pass pass;
+    int32_t history[16];
+    p->dim = towers[0].spec->output_dim;
+    p->user = calloc(p->count * p->dim, sizeof *p->user);
+    p->item = calloc(d->n_items * p->dim, sizeof *p->item);
+    assert_int_equal(feature_rows_init(&rows, towers[SIDE_USER].spec), 0);
+    for (size_t i = 0; i < p->count; i++) {
+        size_t event = p->sampler.order[i];
+        uint32_t user = p->sampler.user_of[event];
+        assert_int_equal(feature_rows_copy(&rows, &d->rows[SIDE_USER], user), 0);
+        if (d->history >= 0) {
+            size_t n = dataset_history(d, &d->train, user, event, history);
+            assert_int_equal(feature_rows_set_bag(&rows, (uint32_t)d->history, history, n), 0);
+        }
+    }
+    assert_int_equal(tower_pass_init(&pass, towers[SIDE_USER].spec, 16, NULL), 0);
+    tower_embed(&towers[SIDE_USER], d->schema.similarity, &rows, &pass, p->user);
+    tower_pass_release(&pass);
+    assert_int_equal(tower_pass_init(&pass, towers[SIDE_ITEM].spec, 16, NULL), 0);
+    tower_embed(&towers[SIDE_ITEM], d->schema.similarity, &d->rows[SIDE_ITEM], &pass, p->item);
+    tower_pass_release(&pass);
+    feature_rows_release(&rows);
+}
+
+static bool has_event(const struct interactions *events, uint32_t user, uint32_t item)
+{
+    for (size_t i = events->start[user]; i < events->start[user + 1]; i++) {
+        if (events->item[i] == item) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static double logit(const struct plain *p, size_t row, uint32_t item)
+{
+    const struct train_config *c = p->lab->config;
+    const struct interactions *events = &p->lab->d->train;
+    double dot = 0;
+    double appearances = 0;
+    for (size_t i = 0; i < p->dim; i++) {
+        dot += (double)p->user[row * p->dim + i] * (double)p->item[item * p->dim + i];
+    }
+    for (size_t i = 0; i < events->n; i++) {
+        appearances += events->item[i] == item;
+    }
+    double batch = fmin(c->optimizer.batch_size, (double)events->n);
+    double q = (c->negatives.in_batch ? batch * appearances / (double)events->n : 0) +
+               c->negatives.uniform / (double)p->lab->d->n_items;
+    return dot / c->loss.temperature - (c->loss.logq ? log(q) : 0);
+}
+
+static double plain_loss(struct plain *p)
+{
+    const struct train_config *c = p->lab->config;
+    const struct interactions *events = &p->lab->d->train;
+    double total = 0;
+    for (size_t row = 0; row < p->count; row++) {
+        uint32_t own = events->item[p->sampler.order[row]];
+        uint32_t user = p->sampler.user_of[p->sampler.order[row]];
+        double positive = logit(p, row, own);
+        double sum = 1;
+        for (size_t j = 0; j < p->candidates; j++) {
+            uint32_t item = p->candidate[j];
+            bool known = c->negatives.mask_seen && has_event(events, user, item);
+            sum += item == own || known ? 0 : exp(logit(p, row, item) - positive);
+        }
+        total += log(sum);
+    }
+    return total / (double)p->count;
+}
+
+static void check_loss(const struct variant *v)
+{
+    struct variant quiet = *v;
+    struct lab lab;
+    size_t n = 0;
+    while (quiet.sets[n] != NULL) {
+        n++;
+    }
+    /* nothing hidden: that is drawn at random */
+    quiet.sets[n] = "user_tower.features.0.unknown_rate=0";
+    quiet.sets[n + 1] = "item_tower.features.0.unknown_rate=0";
+    open_variant(&lab, &quiet);
+    struct tower_config *towers[] = {&lab.config->user_tower, &lab.config->item_tower};
+    for (int side = 0; side < 2; side++) {
+        for (size_t i = 0; i < towers[side]->n_features; i++) {
+            towers[side]->features[i].unknown_rate = 0;
+        }
+    }
+    const struct interactions *events = &lab.d->train;
+    struct plain p = {.lab = &lab};
+    struct err e = ERR_INIT;
+    assert_int_equal(sampler_init(&p.sampler, events, lab.d->n_users, lab.d->n_items, true,
+                                  lab.config->negatives.uniform, 1, lab.config->seed, &e),
+                     0);
+    sampler_shuffle(&p.sampler, 1);
+    sampler_negatives(&p.sampler, 1, 0, p.negative);
+    p.count = lab.config->optimizer.batch_size < events->n ? lab.config->optimizer.batch_size : events->n;
+    for (size_t i = 0; lab.config->negatives.in_batch && i < p.count; i++) {
+        p.candidate[p.candidates++] = events->item[p.sampler.order[i]];
+    }
+    for (size_t i = 0; i < lab.config->negatives.uniform; i++) {
+        p.candidate[p.candidates++] = p.negative[i];
+    }
+    plain_vectors(&p);
+    double expected = plain_loss(&p);
+    float **gradients = lab_gradients_new(lab.m);
+    for (unsigned threads = 1; threads <= 3; threads++) {
+        struct trainer *t = start(&lab, threads);
+        double loss = gradients_of(t, gradients);
+        if (fabs(loss - expected) > 2e-5 * fabs(expected)) {
+            fail_msg("loss %.9g, by the formula %.9g, %u threads", loss, expected, threads);
+        }
+        trainer_free(t);
+    }
+    lab_gradients_free(lab.m, gradients);
+    free(p.user);
+    free(p.item);
+    sampler_release(&p.sampler);
+    lab_close(&lab);
+}
+
+static void test_loss_is_the_formula(void **state)
+{
+    (void)state;
+    for (size_t v = 0; v < VARIANTS; v++) {
+        check_loss(&variants[v]);
+    }
+}
+
+/* --- threads ----------------------------------------------------------------------------------------------------------*/
+
+static void check_threads(const struct variant *v)
+{
+    struct lab lab;
+    open_variant(&lab, v);
+    float **one = lab_gradients_new(lab.m);
+    struct trainer *t = start(&lab, 1);
+    double loss = gradients_of(t, one);
+    trainer_free(t);
+    const unsigned threads[] = {2, 3, 8}; /* 8: more than some batches have rows */
+    for (size_t k = 0; k < 3; k++) {
+        float **many = lab_gradients_new(lab.m);
+        t = start(&lab, threads[k]);
+        assert_true(fabs(gradients_of(t, many) - loss) < 1e-6 * (1 + fabs(loss)));
+        for (size_t i = 0; i < lab.m->n_parameters; i++) {
+            size_t n = lab_parameter_size(&lab.m->parameters[i]);
+            double size = length_of(one[i], n);
+            for (size_t j = 0; j < n; j++) { /* a bias of all items has none, but for rounding */
+                if (fabs((double)one[i][j] - (double)many[i][j]) > 1e-5 * size + 1e-7) {
+                    fail_msg("%s[%zu]: %g with one thread, %g with %u", lab.m->parameters[i].name, j, (double)one[i][j],
+                             (double)many[i][j], threads[k]);
+                }
+            }
+        }
+        trainer_free(t);
+        lab_gradients_free(lab.m, many);
+    }
+    lab_gradients_free(lab.m, one);
+    lab_close(&lab);
+}
+
+static void test_threads_agree(void **state)
+{
+    (void)state;
+    for (size_t v = 0; v < VARIANTS; v++) {
+        check_threads(&variants[v]);
+    }
+}
+
+/* Trains; the weights one behind the other in a new array. */
+static float *weights_after(struct lab *lab, unsigned threads, uint32_t epochs, size_t *n, double *loss)
+{
+    struct err e = ERR_INIT;
+    struct epoch_result result;
+    struct trainer *t = start(lab, threads);
+    for (uint32_t epoch = 1; epoch <= epochs; epoch++) {
+        if (trainer_epoch(t, epoch, "test", &result, &e) < 0) {
+            fail_msg("%s", e.message);
+        }
+        assert_int_equal(result.examples, lab->d->train.n);
+    }
+    *loss = result.loss;
+    trainer_free(t);
+    *n = 0;
+    for (size_t i = 0; i < lab->m->n_parameters; i++) {
+        *n += lab_parameter_size(&lab->m->parameters[i]);
+    }
+    float *all = malloc(*n * sizeof *all);
+    assert_non_null(all);
+    for (size_t i = 0, at = 0; i < lab->m->n_parameters; i++) {
+        size_t size = lab_parameter_size(&lab->m->parameters[i]);
+        memcpy(all + at, lab->m->parameters[i].value, size * sizeof *all);
+        at += size;
+    }
+    return all;
+}
+
+static float *train_variant(const struct variant *v, unsigned threads, uint64_t seed, size_t *n, double *loss)
+{
+    struct lab lab;
+    open_variant(&lab, v);
+    lab.config->seed = seed;
+    model_initialize(lab.m, lab.config->optimizer.init_scale, seed);
+    float *weights = weights_after(&lab, threads, 3, n, loss);
+    lab_close(&lab);
+    return weights;
+}
+
+static void test_repeatable(void **state)
+{
+    (void)state;
+    for (size_t v = 0; v < VARIANTS; v++) {
+        double loss[3];
+        size_t n;
+        for (unsigned threads = 1; threads <= 3; threads++) {
+            float *a = train_variant(&variants[v], threads, 1, &n, &loss[0]);
+            float *b = train_variant(&variants[v], threads, 1, &n, &loss[1]);
+            float *c = train_variant(&variants[v], threads, 2, &n, &loss[2]);
+            assert_memory_equal(a, b, n * sizeof *a);
+            assert_true(memcmp(&loss[0], &loss[1], sizeof *loss) == 0);
+            assert_memory_not_equal(a, c, n * sizeof *a);
+            free(a);
+            free(b);
+            free(c);
+        }
+    }
+}
+
+/* Many small steps on several threads come to where one thread comes. */
+static void test_threads_train_alike(void **state)
+{
+    (void)state;
+    const struct variant v = {lab_full, {"negatives.uniform=6", "optimizer.type=adam", "optimizer.lr=0.001"}};
+    size_t n;
+    double loss;
+    float *one = train_variant(&v, 1, 1, &n, &loss);
+    float *three = train_variant(&v, 3, 1, &n, &loss);
+    for (size_t i = 0; i < n; i++) {
+        assert_true(fabsf(one[i] - three[i]) < 2e-3f);
+    }
+    free(one);
+    free(three);
+}
+
+/* --- what moves -------------------------------------------------------------------------------------------------------*/
+
+/* Distance of a table row from where it started. */
+static double moved(const struct lab *lab, const struct model *before, const char *name, int row)
+{
+    for (size_t i = 0; i < lab->m->n_parameters; i++) {
+        const struct parameter *p = &lab->m->parameters[i];
+        if (strcmp(p->name, name) == 0) {
+            float difference[64];
+            for (size_t j = 0; j < p->columns; j++) {
+                size_t at = (size_t)row * p->columns + j;
+                difference[j] = p->value[at] - before->parameters[i].value[at];
+            }
+            return length_of(difference, p->columns);
+        }
+    }
+    fail_msg("no parameter %s", name);
+    return 0;
+}
+
+static void check_hidden(double rate, bool moves)
+{
+    struct lab lab;
+    struct err e = ERR_INIT;
+    size_t n;
+    double loss;
+    lab_synth(&lab, lab_full, NULL, USERS, ITEMS, EVENTS);
+    for (size_t i = 0; i < lab.config->user_tower.n_features; i++) {
+        lab.config->user_tower.features[i].unknown_rate = rate;
+    }
+    for (size_t i = 0; i < lab.config->item_tower.n_features; i++) {
+        lab.config->item_tower.features[i].unknown_rate = rate;
+    }
+    struct model *before = model_new(&lab.d->schema, 0, &e);
+    model_copy_values(before, lab.m);
+    free(weights_after(&lab, 2, 2, &n, &loss));
+    const char *both[] = {"item.embedding.item_id"}; /* all items have an id: only hiding makes one unknown */
+    for (size_t i = 0; i < sizeof both / sizeof *both; i++) {
+        assert_true((moved(&lab, before, both[i], SCHEMA_UNKNOWN) > 1e-3) == moves);
+        assert_true((moved(&lab, before, both[i], SCHEMA_MISSING) > 1e-3) == moves);
+        assert_true(moved(&lab, before, both[i], SCHEMA_FIRST) > 1e-3);
+    }
+    assert_true((moved(&lab, before, "item.embedding.tags", SCHEMA_UNKNOWN) > 1e-3) == moves); /* hashed bag */
+    assert_true((moved(&lab, before, "user.embedding.history", SCHEMA_UNKNOWN) > 1e-3) == moves);
+    assert_true((moved(&lab, before, "item.embedding.age", SCHEMA_MISSING) > 1e-3) == moves);
+    assert_true(moved(&lab, before, "item.embedding.age", SCHEMA_UNKNOWN) == 0); /* a number is never unknown */
+    model_free(before);
+    lab_close(&lab);
+}
+
+static void test_hidden_values(void **state)
+{
+    (void)state;
+    check_hidden(0.2, true);
+    check_hidden(0, false);
+}
+
+/* The share that is hidden: of 0.5, a quarter of the rows use the unknown row, a quarter the missing one. */
+static void test_hidden_share(void **state)
+{
+    (void)state;
+    struct lab lab;
+    lab_synth(&lab, lab_ids, (const char *[]){"similarity=dot", "optimizer.batch_size=400", NULL}, USERS, ITEMS,
+              EVENTS);
+    lab.config->user_tower.features[0].unknown_rate = 0.5;
+    lab.config->item_tower.features[0].unknown_rate = 0;
+    for (size_t i = 0; i < lab.m->n_parameters; i++) { /* users and items alike: the gradient counts rows */
+        struct parameter *p = &lab.m->parameters[i];
+        for (size_t j = 0; j < lab_parameter_size(p); j++) {
+            p->value[j] = j % p->columns == 0 ? 1.0f : 0.0f;
+        }
+    }
+    struct parameter *items = &lab.m->parameters[lab.m->table[SIDE_ITEM][0]];
+    for (size_t row = 0; row < items->rows; row++) {
+        items->value[row * items->columns + 1] = 0.25f * (float)(row % 5);
+    }
+    float **gradients = lab_gradients_new(lab.m);
+    struct trainer *t = start(&lab, 2);
+    gradients_of(t, gradients);
+    const struct parameter *users = &lab.m->parameters[lab.m->table[SIDE_USER][0]];
+    size_t other = 0;
+    for (size_t row = SCHEMA_FIRST; row < users->rows; row++) {
+        other += length_of(gradients[lab.m->table[SIDE_USER][0]] + row * users->columns, users->columns) > 0;
+    }
+    assert_true(other > USERS / 2);
+    assert_true(length_of(gradients[lab.m->table[SIDE_USER][0]], users->columns) > 0);
+    assert_true(length_of(gradients[lab.m->table[SIDE_USER][0]] + users->columns, users->columns) > 0);
+    lab_gradients_free(lab.m, gradients);
+    trainer_free(t);
+    lab_close(&lab);
+}
+
+/* Rows that no event of the batch uses have no gradient. */
+static void test_untouched_rows(void **state)
+{
+    (void)state;
+    struct lab lab;
+    lab_synth(&lab, lab_ids, (const char *[]){"optimizer.batch_size=3", NULL}, USERS, ITEMS, EVENTS);
+    lab.config->user_tower.features[0].unknown_rate = 0;
+    float **gradients = lab_gradients_new(lab.m);
+    struct trainer *t = start(&lab, 2);
+    gradients_of(t, gradients);
+    const struct parameter *users = &lab.m->parameters[lab.m->table[SIDE_USER][0]];
+    size_t touched = 0;
+    for (size_t row = 0; row < users->rows; row++) {
+        touched += length_of(gradients[lab.m->table[SIDE_USER][0]] + row * users->columns, users->columns) > 0;
+    }
+    assert_in_range(touched, 1, 3);
+    lab_gradients_free(lab.m, gradients);
+    trainer_free(t);
+    lab_close(&lab);
+}
+
+/* --- histories --------------------------------------------------------------------------------------------------------*/
+
+static const char history_yaml[] =
+    "data:\n"
+    "  events: {path: clicks.csv, user: user_id, item: item_id, time: ts}\n"
+    "user_tower:\n"
+    "  features: [{name: history, type: sequence, of: item_id, last: 2, dim: 4, unknown_rate: 0}]\n"
+    "  network: {type: none}\n"
+    "item_tower: {features: [{name: item_id, type: id, dim: 4, unknown_rate: 0}], network: {type: none}}\n"
+    "similarity: dot\n"
+    "negatives: {mask_seen: false}\n" LAB_REST;
+
+/* One user: a at 1, b at 2, c and d both at 3. Histories: none; a; a b; a b. So only a and b are ever in one. */
+static void test_history_is_strictly_before(void **state)
+{
+    (void)state;
+    struct lab lab;
+    files_write("clicks.csv", "user_id,item_id,ts\nu,a,1\nu,c,3\nu,b,2\nu,d,3\n");
+    lab_open(&lab, history_yaml, NULL);
+    assert_int_equal(lab.d->n_items, 4);
+    float **gradients = lab_gradients_new(lab.m);
+    struct trainer *t = start(&lab, 2);
+    gradients_of(t, gradients);
+    int table = lab.m->table[SIDE_USER][0];
+    const bool used[4] = {true, true, false, false};
+    for (size_t item = 0; item < 4; item++) {
+        const float *row = gradients[table] + (size_t)lab.d->history_row[item] * 4;
+        assert_true((length_of(row, 4) > 0) == used[item]);
+    }
+    lab_gradients_free(lab.m, gradients);
+    trainer_free(t);
+    lab_close(&lab);
+}
+
+/* --- does it learn? -----------------------------------------------------------------------------------------------------*/
+
+/* Users 0-19 like items 0-9, users 20-39 items 10-19, each all but one. */
+static void write_groups(void)
+{
+    struct buf b = BUF_INIT;
+    buf_puts(&b, "user_id,item_id,ts\n");
+    for (unsigned user = 0; user < 40; user++) {
+        for (unsigned i = 0; i < 10; i++) {
+            if (i != user % 10) {
+                buf_printf(&b, "u%02u,i%02u,%u\n", user, (user < 20 ? 0 : 10) + i, (i * 7 + user) % 10);
+            }
+        }
+    }
+    files_write("clicks.csv", b.data);
+    buf_release(&b);
+}
+
+static void check_groups(const struct lab *lab)
+{
+    const struct dataset *d = lab->d;
+    float user[40 * 16], item[20 * 16];
+    struct tower_pass pass;
+    size_t dim = lab->m->towers[0].spec->output_dim;
+    for (int side = 0; side < 2; side++) {
+        assert_int_equal(tower_pass_init(&pass, lab->m->towers[side].spec, 64, NULL), 0);
+        tower_embed(&lab->m->towers[side], d->schema.similarity, &d->rows[side], &pass, side == 0 ? user : item);
+        tower_pass_release(&pass);
+    }
+    for (size_t u = 0; u < 40; u++) {
+        double worst_own = INFINITY;
+        double best_other = -INFINITY;
+        for (size_t i = 0; i < 20; i++) {
+            double score = 0;
+            for (size_t j = 0; j < dim; j++) {
+                score += (double)user[u * dim + j] * (double)item[i * dim + j];
+            }
+            bool own = (u < 20) == (i < 10);
+            worst_own = own ? fmin(worst_own, score) : worst_own;
+            best_other = own ? best_other : fmax(best_other, score);
+        }
+
+        if (worst_own <= best_other) {
+            fail_msg("user %zu: worst of own group %g, best of the other %g", u, worst_own, best_other);
+        }
+    }
+}
+
+static void test_two_groups(void **state)
+{
+    (void)state;
+    static const char *const ways[][8] = {
+        {"similarity=dot", "optimizer.type=adagrad", "loss.temperature=1", "user_tower.features.0.dim=2",
+         "item_tower.features.0.dim=2"},
+        {"similarity=cosine", "optimizer.type=adam", "optimizer.lr=0.05", "loss.temperature=0.2",
+         "user_tower.features.0.dim=4", "item_tower.features.0.dim=4"},
+        {"similarity=cosine", "negatives.in_batch=false", "negatives.uniform=8", "loss.temperature=0.2",
+         "user_tower.features.0.dim=4", "item_tower.features.0.dim=4"},
+        {"similarity=dot", "negatives.mask_seen=false", "negatives.uniform=8", "loss.temperature=1",
+         "user_tower.features.0.dim=2", "item_tower.features.0.dim=2"},
+    };
+    write_groups();
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        struct lab lab;
+        size_t n;
+        double first, last;
+        lab_open(&lab, lab_ids, (const char *const *)ways[i]);
+        free(weights_after(&lab, 2, 1, &n, &first));
+        free(weights_after(&lab, 2, 30, &n, &last));
+        assert_true(last < first);
+        check_groups(&lab);
+        lab_close(&lab);
+    }
+}
+
+/* --- nonsense ---------------------------------------------------------------------------------------------------------*/
+
+static void test_nan_names_epoch_and_batch(void **state)
+{
+    (void)state;
+    struct lab lab;
+    struct err e = ERR_INIT;
+    struct epoch_result result;
+    const char *sets[] = {"similarity=dot",          "optimizer.lr=100",        "loss.temperature=0.001",
+                          "optimizer.init_scale=10", "optimizer.batch_size=16", NULL};
+    lab_synth(&lab, lab_ids, sets, USERS, ITEMS, EVENTS);
+    struct parameter *users = &lab.m->parameters[lab.m->table[SIDE_USER][0]];
+    for (size_t i = 0; i < lab_parameter_size(users); i++) {
+        users->value[i] = 3e38f; /* similarities overflow */
+    }
+    struct trainer *t = start(&lab, 3);
+    int status = 0;
+    for (uint32_t epoch = 1; status == 0 && epoch < 50; epoch++) {
+        status = trainer_epoch(t, epoch, "test", &result, &e);
+    }
+    assert_true(status < 0);
+    unsigned epoch, batch;
+    assert_int_equal(sscanf(e.message, "epoch %u, batch %u:", &epoch, &batch), 2);
+    assert_non_null(strstr(e.message, "optimizer.lr"));
+    trainer_free(t);
+    lab_close(&lab);
+}
+
+/* The first bad batch is the one that is named. */
+static void test_nan_first_batch(void **state)
+{
+    (void)state;
+    struct lab lab;
+    struct err e = ERR_INIT;
+    struct epoch_result result;
+    lab_synth(&lab, lab_ids, (const char *[]){"optimizer.batch_size=16", NULL}, USERS, ITEMS, EVENTS);
+    lab.config->user_tower.features[0].unknown_rate = 0;
+    struct trainer *t = start(&lab, 2);
+    struct sampler s;
+    assert_int_equal(sampler_init(&s, &lab.d->train, lab.d->n_users, lab.d->n_items, true, 0, 16, lab.config->seed, &e),
+                     0);
+    sampler_shuffle(&s, 4);
+    struct parameter *users = &lab.m->parameters[lab.m->table[SIDE_USER][0]];
+    uint32_t victim = s.user_of[s.order[40]]; /* of batch 3 at the latest */
+    size_t first = 40;
+    for (size_t i = 0; i < 40; i++) {
+        if (s.user_of[s.order[i]] == victim) {
+            first = i;
+            break;
+        }
+    }
+    users->value[(size_t)lab.d->rows[SIDE_USER].columns[0].index[victim] * users->columns] = NAN;
+    assert_true(trainer_epoch(t, 4, "test", &result, &e) < 0);
+    unsigned epoch, batch;
+    assert_int_equal(sscanf(e.message, "epoch %u, batch %u:", &epoch, &batch), 2);
+    assert_int_equal(epoch, 4);
+    assert_int_equal(batch, first / 16 + 1);
+    sampler_release(&s);
+    trainer_free(t);
+    lab_close(&lab);
+}
+
+/* One event, one user, one item: nothing to learn from, nothing to crash on. */
+static void test_smallest(void **state)
+{
+    (void)state;
+    struct lab lab;
+    struct err e = ERR_INIT;
+    struct epoch_result result;
+    files_write("clicks.csv", "user_id,item_id,ts\nu,a,1\n");
+    for (unsigned threads = 1; threads <= 4; threads++) {
+        lab_open(&lab, lab_ids, (const char *[]){"data.split=null", "negatives.uniform=2", NULL});
+        struct trainer *t = start(&lab, threads);
+        assert_int_equal(trainer_epoch(t, 1, "test", &result, &e), 0);
+        assert_int_equal(result.examples, 1);
+        assert_true(fabs(result.loss) < 1e-6);
+        trainer_free(t);
+        lab_close(&lab);
+    }
+}
+
+/* A tail of one row, and batches larger than the data. */
+static void test_odd_batches(void **state)
+{
+    (void)state;
+    struct lab lab;
+    struct err e = ERR_INIT;
+    struct epoch_result result;
+    lab_synth(&lab, lab_full, (const char *[]){"negatives.uniform=3", NULL}, USERS, ITEMS, EVENTS);
+    uint32_t n = (uint32_t)lab.d->train.n;
+    const uint32_t sizes[] = {1, 2, 7, n - 1, n, n + 1, 65536};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        lab.config->optimizer.batch_size = sizes[i];
+        struct trainer *t = start(&lab, 3);
+        assert_int_equal(trainer_epoch(t, 1, "test", &result, &e), 0);
+        assert_int_equal(result.examples, n);
+        assert_null(model_find_bad(lab.m));
+        trainer_free(t);
+    }
+    lab_close(&lab);
+}
+
+/* Every allocation fails once: an error, no crash, and the next try works. */
+static void test_no_memory(void **state)
+{
+    (void)state;
+    struct lab lab;
+    struct epoch_result result;
+    lab_synth(&lab, lab_full, NULL, USERS, ITEMS, EVENTS);
+    long n = 1;
+    for (;; n++) {
+        struct err e = ERR_INIT;
+        mem_fail_at(n);
+        struct trainer *t = trainer_new(lab.config, lab.d, &lab.d->train, lab.m, 2, &e);
+        int status = t == NULL ? -1 : trainer_epoch(t, 1, "test", &result, &e);
+        mem_fail_at(0);
+        trainer_free(t);
+        if (status == 0) {
+            break;
+        }
+        assert_true(err_isset(&e));
+    }
+    assert_true(n > 60); /* both towers' worth for two workers, and the growing ones */
+    lab_close(&lab);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_gradients_by_differences),
+        cmocka_unit_test(test_loss_is_the_formula),
+        cmocka_unit_test(test_threads_agree),
+        cmocka_unit_test(test_repeatable),
+        cmocka_unit_test(test_threads_train_alike),
+        cmocka_unit_test(test_hidden_values),
+        cmocka_unit_test(test_hidden_share),
+        cmocka_unit_test(test_untouched_rows),
+        cmocka_unit_test(test_history_is_strictly_before),
+        cmocka_unit_test(test_two_groups),
+        cmocka_unit_test(test_nan_names_epoch_and_batch),
+        cmocka_unit_test(test_nan_first_batch),
+        cmocka_unit_test(test_smallest),
+        cmocka_unit_test(test_odd_batches),
+        cmocka_unit_test(test_no_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
