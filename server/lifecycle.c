@@ -306,7 +306,8 @@ static void free_event(struct event *event)
     }
 }
 
-static void daemon_free(struct daemon *d)
+/* Ends and frees the workers, and what they served, and takes the sockets away; may be called twice. */
+static void stop_serving(struct daemon *d)
 {
     for (size_t i = 0; i < d->service.n_workers; i++) {
         if (d->workers[i].running) {
@@ -319,10 +320,17 @@ static void daemon_free(struct daemon *d)
     for (size_t i = 0; i < d->service.n_workers; i++) {
         worker_release(&d->workers[i]);
     }
+    d->service.n_workers = 0;
     snapshot_reap(&d->service.retired);
     for (size_t i = 0; i < d->n_listeners; i++) {
         listener_close(&d->listeners[i]);
     }
+    d->n_listeners = 0;
+}
+
+static void daemon_free(struct daemon *d)
+{
+    stop_serving(d);
     reload_free(d->service.reload);
     struct event *events[] = {d->wake, d->hangup, d->terminate, d->interrupt, d->drain_timer, d->deadline_timer};
     for (size_t i = 0; i < sizeof events / sizeof *events; i++) {
@@ -376,6 +384,7 @@ int daemon_run(struct daemon *d, struct err *e)
     if (failed) {
         err_set(e, "%s", d->failure.message);
     }
+    stop_serving(d);
     if (reload_is_running(d->service.reload)) { /* its thread cannot be called off, and still looks at d */
         log_line(failed ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO, "%s", failed ? e->message : "stopped while loading");
         _exit(failed ? 1 : 0);

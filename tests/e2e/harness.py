@@ -16,6 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("RECALLD_BUILD", ROOT / "build"))
 RECALLD = BUILD / "recalld"
 TRAIN = BUILD / "recall-train"
+SANITIZED = any(mark in RECALLD.read_bytes() for mark in (b"__asan_init", b"__tsan_init")) if RECALLD.exists() else False
 PATIENCE = 60  # seconds that anything may take; sanitizers are slow
 
 
@@ -24,6 +25,11 @@ def run(*argv, check=True, **more):
     if check and done.returncode != 0:
         raise AssertionError(f"{argv[0]} exited {done.returncode}: {done.stderr}")
     return done
+
+
+def sanitizer_option(variable, option):
+    """An environment in which a sanitizer has one more option (and ignores it when it is another sanitizer)."""
+    return {variable: os.environ.get(variable, "") + ":" + option}
 
 
 def wait_for(condition, what, seconds=PATIENCE):
