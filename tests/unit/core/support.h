@@ -33,7 +33,7 @@ __attribute__((unused)) static void support_clean(void)
 /* A path below this program's own temporary directory; valid for the next seven calls. */
 __attribute__((unused)) static char *scratch(const char *name)
 {
-    static char paths[8][512];
+    static char paths[8][1024];
     static unsigned next;
     if (support_dir[0] == '\0') {
         const char *base = getenv("TMPDIR");
