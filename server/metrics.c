@@ -216,7 +216,7 @@ void metrics_write(const struct service *service, const struct snapshot *snapsho
 {
     write_family(out, "build_info", "gauge", "The daemon and the libevent it runs with");
     buf_printf(out, "recalld_build_info{version=\"" RECALLD_VERSION "\",libevent=\"%s\"} 1\n", event_get_version());
-    write_number(out, "ready", "gauge", "1 when /readyz says 200", service_is_ready(service));
+    write_number(out, "ready", "gauge", "What /readyz says: 1 for 200", service_is_ready(service));
     write_number(out, "workers", "gauge", "Worker threads", (double)service->n_workers);
     write_responses(service, out);
     write_family(out, "request_seconds", "histogram", "From a request's last byte to its answer, by endpoint");
