@@ -62,6 +62,13 @@ static void note_coverage(struct run *run, const struct topk *best)
     }
 }
 
+/* The last rank that any metric looks at. */
+static size_t deepest_rank(const struct metric_cutoffs *at)
+{
+    uint32_t last = at->k[at->n - 1];
+    return last > MRR_DEPTH ? last : MRR_DEPTH;
+}
+
 /* Adds one user's metrics to the sums. mark[row] == stamp where the row is relevant. */
 static void add_user(struct metrics *sum, const struct topk *best, const uint32_t *mark, uint32_t stamp,
                      size_t n_relevant)
@@ -71,8 +78,7 @@ static void add_user(struct metrics *sum, const struct topk *best, const uint32_
     double gain = 0;
     double ideal = 0;
     size_t c = 0;
-    size_t last = at->k[at->n - 1];
-    for (size_t rank = 1; rank <= last; rank++) {
+    for (size_t rank = 1; rank <= deepest_rank(at); rank++) {
         double discount = 1.0 / log2((double)rank + 1.0);
         ideal += rank <= n_relevant ? discount : 0.0;
         if (rank <= best->n && mark[best->entries[rank - 1].row] == stamp) {
@@ -82,7 +88,7 @@ static void add_user(struct metrics *sum, const struct topk *best, const uint32_
             hits++;
             gain += discount;
         }
-        if (rank == at->k[c]) {
+        if (c < at->n && rank == at->k[c]) {
             sum->recall[c] += (double)hits / (double)n_relevant;
             sum->ndcg[c] += gain / ideal;
             sum->hit_rate[c] += hits > 0;
@@ -263,7 +269,7 @@ int evaluate(const struct evaluation *ev, const struct ranker *ranker, const cha
     if (choose_users(&run, e) < 0) {
         goto out;
     }
-    size_t deepest = ev->at.k[ev->at.n - 1] > MRR_DEPTH ? ev->at.k[ev->at.n - 1] : MRR_DEPTH;
+    size_t deepest = deepest_rank(&ev->at);
     run.depth = deepest < ev->n_items ? deepest : ev->n_items;
     run.n_blocks = (run.n_users + RANK_BLOCK - 1) / RANK_BLOCK;
     run.blocks = mem_array(run.n_blocks, sizeof *run.blocks);
