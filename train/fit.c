@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/log.h"
@@ -22,6 +23,14 @@ struct fit {
     struct model *best; /* weights of the best epoch, when they are what is wanted */
     uint32_t best_epoch;
 };
+
+/* The one cut-off of a metric's name: recall@20 -> 20. */
+static struct metric_cutoffs cutoffs_of(const char *metric)
+{
+    const char *at = strchr(metric, '@');
+    long k = at == NULL ? 0 : strtol(at + 1, NULL, 10);
+    return k < 1 || k > METRIC_MAX_K ? metric_default_cutoffs : (struct metric_cutoffs){1, {(uint32_t)k}};
+}
 
 /* The metric on the held-out part, with the model as it is. */
 static int validate(struct fit *f, const struct interactions *rest, const struct interactions *held, double *value,
@@ -48,7 +57,7 @@ static int validate(struct fit *f, const struct interactions *rest, const struct
         .seen = rest,
         .relevant = held,
         .max_users = VALIDATION_USERS,
-        .at = metric_default_cutoffs,
+        .at = cutoffs_of(f->config->optimizer.early_stop.metric),
         .threads = f->threads,
     };
     struct ranker score = {tower_ranker_score, ranker};
