@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Requests a second, latency and CPU of POST /recall at 1, 8 and 64 connections, with wrk on the same machine.
+#   tests/bench/serve.sh BUNDLE [WORKERS] [SECONDS] [K]         programs from $RECALLD_BUILD (default: build)
+# "cpu us" is the daemon's own CPU time a request, user + system: what it costs wherever wrk runs. "ping" is GET /healthz,
+# the cost of HTTP alone. Compare with the search alone: tests/bench/bench_ann.
+set -euo pipefail
+bundle=${1:?usage: serve.sh BUNDLE [WORKERS] [SECONDS] [K]} workers=${2:-1} seconds=${3:-5} k=${4:-100}
+build=${RECALLD_BUILD:-build}
+command -v wrk >/dev/null || { echo "wrk is missing: apt-get install wrk" >&2; exit 1; }
+tmp=$(mktemp -d)
+"$build/recalld" --bundle "$bundle" --listen 127.0.0.1:0 --workers "$workers" >"$tmp/out" 2>"$tmp/log" & pid=$!
+trap 'kill $pid 2>/dev/null || true; wait $pid 2>/dev/null || true; rm -rf "$tmp"' EXIT
+for _ in $(seq 600); do
+    address=$(sed -n 's/^listening on //p' "$tmp/out")
+    [ -n "$address" ] && curl -fs "$address/readyz" >/dev/null && break
+    kill -0 $pid || { cat "$tmp/log"; exit 1; }
+    sleep 0.1
+done
+
+cat >"$tmp/recall.lua" <<'L'
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "application/json"
+local i, k, extra, what = 0, os.getenv("K"), os.getenv("EXTRA"), os.getenv("WHAT")
+request = function()
+    i = i + 1
+    if what == "ping" then return wrk.format("GET", "/healthz") end
+    if what == "embed" then return wrk.format(nil, "/embed", nil, '{"user":{"user_id":"' .. (i % 5000) .. '"}}') end
+    return wrk.format(nil, "/recall", nil, '{"user":{"user_id":"' .. (i % 5000) .. '"},"k":' .. k .. extra .. '}')
+end
+done = function(s, latency)
+    io.write(string.format("RESULT %d %.1f %.0f %.0f %d\n", s.requests, s.requests / s.duration * 1e6, latency:percentile(50),
+             latency:percentile(99), s.errors.status + s.errors.connect + s.errors.read + s.errors.write + s.errors.timeout))
+end
+L
+
+hertz=$(getconf CLK_TCK)
+cpu() { awk -v hz="$hertz" '{print ($14 + $15) / hz}' "/proc/$pid/stat"; }
+measure() { # $1 label, $2 what, $3 connections, $4 more members
+    local from to
+    from=$(cpu)
+    K=$k WHAT=$2 EXTRA=$4 wrk -t1 -c"$3" -d"${seconds}s" --latency -s "$tmp/recall.lua" "http://$address" >"$tmp/wrk"
+    to=$(cpu)
+    awk -v label="$1" -v c="$3" -v from="$from" -v to="$to" '$1 == "RESULT" {
+        printf "%-14s %5d %12.0f %9d %9d %9.1f %7d\n", label, c, $3, $4, $5, (to - from) / $2 * 1e6, $6 }' "$tmp/wrk"
+}
+
+echo "recalld: $workers workers, k $k, $(curl -s "$address/model" | python3 -c '
+import json, sys
+m = json.load(sys.stdin)
+print(m["items"], "items, dim", m["dim"], m["index"]["engine"], m["index"]["factory"], "effort", m["index"]["effort"])')"
+printf '%-14s %5s %12s %9s %9s %9s %7s\n' what conns requests/s "p50 us" "p99 us" "cpu us" errors
+for connections in 1 8 64; do measure recall recall $connections ""; done
+measure "recall exact" recall 8 ',"search":{"exact":true}'
+measure embed embed 8 ""
+measure ping ping 8 ""
