@@ -28,7 +28,7 @@ enum { MANIFEST_LIMIT = 64 << 20, PROBES_LIMIT = 64 << 20, MAX_PROBES = 256, MAX
 static const float PROBE_TOLERANCE =
     1e-4f; /* relative to the lengths of the vectors; BLAS kernels sum in various orders */
 
-/* --- manifest -------------------------------------------------------------------------------------------------------*/
+/* --- manifest ------------------------------------------------------------------------------------------------------*/
 
 /* What lies behind position i once blanks are skipped. */
 static size_t skip_blanks(const char *text, size_t n, size_t i)
@@ -147,7 +147,7 @@ out:
     return result;
 }
 
-/* --- files ----------------------------------------------------------------------------------------------------------*/
+/* --- files ---------------------------------------------------------------------------------------------------------*/
 
 /* A relative path that stays inside the bundle: no part of it is empty, "." or "..". */
 static bool is_safe_name(const char *name)
@@ -245,7 +245,7 @@ static int map_strings(struct bundle *b, const char *name, bool sorted, struct s
     return strtab_view(table, map->data, map->size, sorted, e) < 0 ? err_prefix(e, "%s", name) : 0;
 }
 
-/* --- model ----------------------------------------------------------------------------------------------------------*/
+/* --- model ---------------------------------------------------------------------------------------------------------*/
 
 static int open_schema(struct bundle *b, struct err *e)
 {
@@ -445,7 +445,7 @@ static int open_index_record(struct bundle *b, struct err *e)
     return b->index_path == NULL ? err_nomem(e) : 0;
 }
 
-/* --- golden probes --------------------------------------------------------------------------------------------------*/
+/* --- golden probes -------------------------------------------------------------------------------------------------*/
 
 struct probes {
     json_t *json;
@@ -629,7 +629,7 @@ out:
     return result;
 }
 
-/* --- the whole ------------------------------------------------------------------------------------------------------*/
+/* --- the whole -----------------------------------------------------------------------------------------------------*/
 
 struct bundle *bundle_open(const char *path, struct err *e)
 {

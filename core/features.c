@@ -21,7 +21,7 @@
 
 enum { NUMBER_TEXT_MAX = 64 };
 
-/* --- rows -----------------------------------------------------------------------------------------------------------*/
+/* --- rows ----------------------------------------------------------------------------------------------------------*/
 
 static bool is_plain_number(const struct feature *f)
 {
@@ -143,7 +143,7 @@ int feature_rows_copy(struct feature_rows *rows, const struct feature_rows *sour
     return 0;
 }
 
-/* --- one value ------------------------------------------------------------------------------------------------------*/
+/* --- one value -----------------------------------------------------------------------------------------------------*/
 
 int number_parse(const char *text, size_t length, double *number)
 {
@@ -351,7 +351,7 @@ int features_add(struct feature_rows *rows, const struct value *values, struct f
     return 0;
 }
 
-/* --- JSON -----------------------------------------------------------------------------------------------------------*/
+/* --- JSON ----------------------------------------------------------------------------------------------------------*/
 
 /* One scalar; -1 when it is none of string, number, null. */
 static int scalar_from_json(const json_t *json, struct value *v)

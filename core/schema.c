@@ -118,7 +118,7 @@ void schema_release(struct schema *s)
     }
 }
 
-/* --- to JSON --------------------------------------------------------------------------------------------------------*/
+/* --- to JSON -------------------------------------------------------------------------------------------------------*/
 
 static json_t *feature_to_json(const struct feature *f)
 {
@@ -189,7 +189,7 @@ json_t *schema_to_json(const struct schema *s)
                      tower_to_json(&s->towers[SIDE_ITEM]), "similarity", similarity_words[s->similarity]);
 }
 
-/* --- from JSON ------------------------------------------------------------------------------------------------------*/
+/* --- from JSON -----------------------------------------------------------------------------------------------------*/
 
 /* Refuses members that are not in the NULL-terminated list: a typo must not pass for a default. */
 static int check_members(const json_t *object, const char *const *known, const char *where, struct err *e)

@@ -268,7 +268,7 @@ static void make_bundle(const char *dir, const char *schema, uint64_t seed)
     model_release(&m);
 }
 
-/* --- checks ---------------------------------------------------------------------------------------------------------*/
+/* --- checks --------------------------------------------------------------------------------------------------------*/
 
 static void check_opens(const char *dir)
 {
@@ -657,7 +657,7 @@ static void the_word_fingerprint_elsewhere(void **state)
     check_opens("w");
 }
 
-/* --- contents that the manifest vouches for ---------------------------------------------------------------------------*/
+/* --- contents that the manifest vouches for --------------------------------------------------------------------------*/
 
 static void check_replaced(const char *name, const void *bytes, size_t n, const char *words)
 {
