@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,11 +15,13 @@
 #include "core/bundle.h"
 #include "core/fileio.h"
 #include "core/mem.h"
+#include "train/bundle_index.h"
 
 static const char TEMPORARY[] = ".tmp-";
 
 struct bundle_writer {
-    char *models, *dir; /* dir: models/.tmp-<pid>; NULL once renamed */
+    char *models, *dir; /* dir: models/.tmp-<pid> */
+    bool finished;      /* dir has its final name */
     int lock;           /* descriptor */
     json_t *files;      /* names, null until they are checksummed */
 };
@@ -43,6 +46,18 @@ static int take_lock(struct bundle_writer *w, struct err *e)
     return result;
 }
 
+/* True for .tmp-<pid> of a bundle, and for current.tmp-<pid>-<n>, a link of a process that is no more: links are changed
+ * without the lock, too (recall-train publish). */
+static bool is_leftover(const char *name)
+{
+    static const char link[] = "current.tmp-";
+    if (strncmp(name, TEMPORARY, sizeof TEMPORARY - 1) == 0) {
+        return true;
+    }
+    long pid = strncmp(name, link, sizeof link - 1) == 0 ? strtol(name + sizeof link - 1, NULL, 10) : 0;
+    return pid > 0 && pid <= INT32_MAX && kill((pid_t)pid, 0) < 0 && errno == ESRCH;
+}
+
 /* What killed writers left: nobody else can be writing while we hold the lock. */
 static int clear_leftovers(struct bundle_writer *w, struct err *e)
 {
@@ -53,7 +68,7 @@ static int clear_leftovers(struct bundle_writer *w, struct err *e)
     int result = 0;
     struct dirent *entry;
     while (result == 0 && (entry = readdir(d)) != NULL) {
-        if (strncmp(entry->d_name, TEMPORARY, sizeof TEMPORARY - 1) == 0) {
+        if (is_leftover(entry->d_name)) {
             char *path = path_join(w->models, entry->d_name);
             result = path == NULL ? err_nomem(e) : dir_remove_tree(path, e);
             mem_free(path);
@@ -93,7 +108,7 @@ void bundle_writer_free(struct bundle_writer *w)
     if (w == NULL) {
         return;
     }
-    if (w->dir != NULL) {
+    if (w->dir != NULL && !w->finished) {
         dir_remove_tree(w->dir, NULL);
     }
     if (w->lock >= 0) {
@@ -249,11 +264,22 @@ static int set_version(struct bundle_writer *w, json_t *manifest, char *version,
     return 0;
 }
 
+/* What readers will do: nothing that they would refuse gets a name. */
+static int check_bundle(const struct bundle_writer *w, struct err *e)
+{
+    struct bundle *b = bundle_open(w->dir, e);
+    struct ann *index = b == NULL ? NULL : bundle_index_open(b, e);
+    int result = index == NULL ? err_prefix(e, "what was written does not verify") : 0;
+    ann_free(index);
+    bundle_free(b);
+    return result;
+}
+
 int bundle_writer_finish(struct bundle_writer *w, json_t *manifest, char **path, struct err *e)
 {
     char version[96];
     if (set_version(w, manifest, version, sizeof version, e) < 0 || write_manifest(w, manifest, e) < 0 ||
-        dir_sync(w->dir, e) < 0) {
+        dir_sync(w->dir, e) < 0 || check_bundle(w, e) < 0) {
         return -1;
     }
     *path = path_join(w->models, version);
@@ -266,7 +292,19 @@ int bundle_writer_finish(struct bundle_writer *w, json_t *manifest, char **path,
         *path = NULL;
         return -1;
     }
-    mem_free(w->dir);
-    w->dir = NULL;
-    return dir_sync(w->models, e);
+    w->finished = true;
+    if (dir_sync(w->models, e) < 0) {
+        mem_free(*path);
+        *path = NULL;
+        return -1;
+    }
+    return 0;
+}
+
+int bundle_writer_discard(struct bundle_writer *w, const char *path, struct err *e)
+{
+    if (rename(path, w->dir) < 0) {
+        return err_set(e, "%s: cannot rename to %s: %s", path, w->dir, strerror(errno));
+    }
+    return dir_remove_tree(w->dir, e);
 }

@@ -31,13 +31,13 @@ static int parse(int argc, char **argv, const char *help, int wanted, bool *json
 {
     static const struct option longs[] = {{"help", no_argument, NULL, 'h'}, {"json", no_argument, NULL, 'j'}, {0}};
     int c;
-    while ((c = getopt_long(argc, argv, "h", longs, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
         if (c == 'h') {
             fputs(help, stdout);
             return STATUS_DONE;
         }
         if (c != 'j' || json == NULL) {
-            return c == 'j' ? command_usage(argv[0], "--json is for inspect") : STATUS_USAGE;
+            return c == 'j' ? command_usage(argv[0], "--json is for inspect") : command_bad_option(argv[0], c, argv);
         }
         *json = true;
     }

@@ -37,7 +37,7 @@ static int parse_options(int argc, char **argv, struct options *o)
                                           {"help", no_argument, NULL, 'h'},
                                           {0}};
     int c;
-    while ((c = getopt_long(argc, argv, "h", longs, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
         switch (c) {
         case 's':
             o->side = word_find(side_words, optarg);
@@ -55,7 +55,7 @@ static int parse_options(int argc, char **argv, struct options *o)
             fputs(help, stdout);
             return STATUS_DONE;
         default:
-            return STATUS_USAGE;
+            return command_bad_option("embed", c, argv);
         }
     }
     if (argc - optind != 1 || o->side < 0) {

@@ -69,7 +69,7 @@ static int parse_options(int argc, char **argv, struct options *o)
         {"report", required_argument, NULL, 'r'}, {"threads", required_argument, NULL, 'n'},
         {"help", no_argument, NULL, 'h'},         {0}};
     int c;
-    while ((c = getopt_long(argc, argv, "h", longs, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
         unsigned long long n = 0;
         switch (c) {
         case 't':
@@ -99,7 +99,7 @@ static int parse_options(int argc, char **argv, struct options *o)
             fputs(help, stdout);
             return STATUS_DONE;
         default:
-            return STATUS_USAGE;
+            return command_bad_option("eval", c, argv);
         }
     }
     if (argc - optind != 1 || o->test == NULL) {
@@ -423,7 +423,7 @@ int cmd_eval(int argc, char **argv)
         return status;
     }
     run.users = idmap_new();
-    run.bundle = run.users == NULL ? NULL : bundle_open(options.bundle, &e);
+    run.bundle = run.users == NULL || check_report(options.report, &e) < 0 ? NULL : bundle_open(options.bundle, &e);
     if (run.bundle == NULL) {
         status = command_failed(&e);
     } else {

@@ -164,7 +164,7 @@ static int publish(struct fit_run *run, struct err *e)
 static int run_fit(struct fit_run *run, const struct fit_options *o, struct err *e)
 {
     run->threads = run->config->threads > 0 ? run->config->threads : count_processors();
-    run->d = dataset_load(run->config, e);
+    run->d = check_report(o->report, e) < 0 ? NULL : dataset_load(run->config, e);
     if (run->d == NULL) {
         return -1;
     }
@@ -208,7 +208,7 @@ static int parse_options(int argc, char **argv, struct fit_options *o)
                                           {"help", no_argument, NULL, 'h'},
                                           {0}};
     int c;
-    while ((c = getopt_long(argc, argv, "h", longs, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
         struct buf table = BUF_INIT;
         switch (c) {
         case 's':
@@ -229,7 +229,7 @@ static int parse_options(int argc, char **argv, struct fit_options *o)
             fputs(help, stdout);
             return STATUS_DONE;
         default:
-            return STATUS_USAGE;
+            return command_bad_option("fit", c, argv);
         }
     }
     if (argc - optind != 1) {

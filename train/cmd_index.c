@@ -3,7 +3,8 @@
  *
  * A published bundle is never changed: a new one is written beside it, with everything but the index linked or copied,
  * and takes its place in one step: a link (models/current) is pointed at the new directory; a directory itself is
- * exchanged with it by renameat2(RENAME_EXCHANGE), and the old one removed.
+ * exchanged with it by renameat2(RENAME_EXCHANGE), and the old one, then under the new one's name, is renamed out of
+ * sight before it is removed: whatever has a bundle's name is a whole bundle.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -58,7 +59,7 @@ static int parse_options(int argc, char **argv, struct options *o)
                                           {"help", no_argument, NULL, 'h'},
                                           {0}};
     int c;
-    while ((c = getopt_long(argc, argv, "h", longs, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
         unsigned long long n = 0;
         switch (c) {
         case 'e':
@@ -88,7 +89,7 @@ static int parse_options(int argc, char **argv, struct options *o)
             fputs(help, stdout);
             return STATUS_DONE;
         default:
-            return STATUS_USAGE;
+            return command_bad_option("index", c, argv);
         }
     }
     if (argc - optind != 1) {
@@ -150,18 +151,32 @@ static int load_queries(const struct bundle *b, struct file_map *map, const floa
     return result;
 }
 
-/* Puts the new bundle where the old one was; *published becomes where it is. */
-static int take_place(const char *path, const struct bundle *old, char **published, struct err *e)
+/* True for a link, also when written as "current/". */
+static bool is_link(const char *path)
 {
     struct stat st;
-    if (lstat(path, &st) == 0 && S_ISLNK(st.st_mode)) {
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/') {
+        n--;
+    }
+    char *name = mem_strndup(path, n);
+    bool link = name != NULL && lstat(name, &st) == 0 && S_ISLNK(st.st_mode);
+    mem_free(name);
+    return link;
+}
+
+/* Puts the new bundle where the old one was; *published becomes where it is. */
+static int take_place(struct bundle_writer *w, const char *path, const struct bundle *old, char **published,
+                      struct err *e)
+{
+    if (is_link(path)) {
         return publish_link(*published, path, e);
     }
     if (renameat2(AT_FDCWD, *published, AT_FDCWD, old->dir, RENAME_EXCHANGE) < 0) {
         return err_set(e, "%s: cannot exchange with the new bundle %s: %s; publish that one with recall-train publish",
                        path, *published, strerror(errno));
     }
-    int result = dir_remove_tree(*published, e);
+    int result = bundle_writer_discard(w, *published, e);
     mem_free(*published);
     *published = mem_strdup(old->dir);
     return *published == NULL ? err_nomem(e) : result;
@@ -178,20 +193,27 @@ static json_t *new_manifest(const struct bundle *b, json_t *record)
     return manifest;
 }
 
-static char *write_bundle(const struct bundle *b, const struct ann *index, json_t *record, struct err *e)
+/* Writes the new bundle and puts it in its place. Returns where it is (mem_free), or NULL. */
+static char *write_bundle(const char *path, const struct bundle *b, const struct ann *index, json_t *record,
+                          struct err *e)
 {
     const char *slash = strrchr(b->dir, '/');
     char *models = mem_strndup(b->dir, slash == b->dir ? 1 : (size_t)(slash - b->dir));
     struct bundle_writer *w = models == NULL ? NULL : bundle_writer_new(models, e);
     json_t *manifest = NULL;
     char *published = NULL;
+    int result = models == NULL ? err_nomem(e) : -1;
     if (w != NULL && carry_all(w, b, e) == 0 && export_index(w, index, record, e) == 0) {
         manifest = new_manifest(b, record);
         if (manifest == NULL) {
             err_nomem(e);
-        } else if (bundle_writer_finish(w, manifest, &published, e) < 0) {
-            published = NULL;
+        } else if (bundle_writer_finish(w, manifest, &published, e) == 0) {
+            result = take_place(w, path, b, &published, e);
         }
+    }
+    if (result < 0) {
+        mem_free(published);
+        published = NULL;
     }
     json_decref(manifest);
     bundle_writer_free(w);
@@ -199,7 +221,7 @@ static char *write_bundle(const struct bundle *b, const struct ann *index, json_
     return published;
 }
 
-static void set_defaults(struct options *o, const struct bundle *b)
+static int set_defaults(struct options *o, const struct bundle *b, struct err *e)
 {
     const json_t *record = json_object_get(b->manifest, "index");
     bool same_engine = o->index.engine == NULL || strcmp(o->index.engine, b->index_engine) == 0;
@@ -207,8 +229,11 @@ static void set_defaults(struct options *o, const struct bundle *b)
     if (o->index.engine == NULL) {
         o->index.engine = b->index_engine;
     }
+    if (o->index.factory != NULL && strcmp(o->index.engine, "flat") == 0) {
+        return err_set(e, "--factory is for faiss, and the engine is flat; say --engine faiss, or no --factory");
+    }
     if (o->index.factory == NULL) {
-        o->index.factory = same_engine ? b->index_factory : "";
+        o->index.factory = same_engine ? b->index_factory : strcmp(o->index.engine, "faiss") == 0 ? "HNSW32" : "";
     }
     if (o->index.target_recall <= 0) {
         o->index.target_recall = target > 0 && target <= 1 ? target : 0.98;
@@ -216,6 +241,7 @@ static void set_defaults(struct options *o, const struct bundle *b)
     if (o->index.threads == 0) {
         o->index.threads = count_processors();
     }
+    return 0;
 }
 
 static int run_index(struct options *o, struct err *e)
@@ -227,19 +253,22 @@ static int run_index(struct options *o, struct err *e)
     json_t *record = NULL;
     char *published = NULL;
     int result = -1;
-    struct bundle *b = bundle_open(o->bundle, e);
+    struct bundle *b = check_report(o->report, e) < 0 ? NULL : bundle_open(o->bundle, e);
     if (b == NULL || load_queries(b, &map, &queries, &n_queries, e) < 0) {
         goto out;
     }
-    set_defaults(o, b);
-    struct ann_vectors vectors = {b->item_vectors, b->n_items, b->dim};
-    index = index_build(&o->index, &vectors, queries, n_queries, &record, e);
-    published = index == NULL ? NULL : write_bundle(b, index, record, e);
-    if (published == NULL || take_place(o->bundle, b, &published, e) < 0) {
+    if (set_defaults(o, b, e) < 0) {
         goto out;
     }
-    log_info("index %s %s: recall@100 %.4f at effort %lld, built in %.1f s, %.0f bytes an item", o->index.engine,
-             o->index.factory, json_number_value(json_object_get(record, "recall@100")),
+    struct ann_vectors vectors = {b->item_vectors, b->n_items, b->dim};
+    index = index_build(&o->index, &vectors, queries, n_queries, &record, e);
+    published = index == NULL ? NULL : write_bundle(o->bundle, b, index, record, e);
+    if (published == NULL) {
+        goto out;
+    }
+    log_info("index %s%s%s: recall@100 %.4f at effort %lld, built in %.1f s, %.0f bytes an item", o->index.engine,
+             o->index.factory[0] != '\0' ? " " : "", o->index.factory,
+             json_number_value(json_object_get(record, "recall@100")),
              (long long)json_integer_value(json_object_get(record, "effort")),
              json_number_value(json_object_get(record, "build_seconds")),
              json_number_value(json_object_get(record, "bytes_per_item")));

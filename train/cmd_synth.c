@@ -24,7 +24,7 @@ int cmd_synth(int argc, char **argv)
     unsigned long long events = 200000;
     unsigned long long seed = 1;
     int c;
-    while ((c = getopt_long(argc, argv, "h", longs, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
         int bad = 0;
         switch (c) {
         case 'u':
@@ -43,7 +43,7 @@ int cmd_synth(int argc, char **argv)
             fputs(help, stdout);
             return STATUS_DONE;
         default:
-            return STATUS_USAGE;
+            return command_bad_option("synth", c, argv);
         }
         if (bad < 0) {
             return STATUS_USAGE;

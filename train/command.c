@@ -1,14 +1,18 @@
 #include "train/command.h"
 
 #include <errno.h>
+#include <getopt.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "core/fileio.h"
 #include "core/log.h"
+#include "core/mem.h"
 
 int command_failed(const struct err *e)
 {
@@ -25,6 +29,18 @@ int command_usage(const char *command, const char *message, ...)
     va_end(args);
     log_error("recall-train %s: %s (see recall-train %s --help)", command, text, command);
     return STATUS_USAGE;
+}
+
+int command_bad_option(const char *command, int c, char **argv)
+{
+    const char *text = argv[optind - 1];
+    if (c == ':') {
+        return command_usage(command, "%s needs a value", text);
+    }
+    if (strncmp(text, "--", 2) == 0) {
+        return command_usage(command, "no option '%s'", text);
+    }
+    return command_usage(command, "no option '-%c'", optopt);
 }
 
 unsigned count_processors(void)
@@ -46,6 +62,26 @@ int parse_count(const char *command, const char *option, const char *text, unsig
     }
     *value = n;
     return 0;
+}
+
+int check_report(const char *path, struct err *e)
+{
+    if (path == NULL || strcmp(path, "-") == 0) {
+        return 0;
+    }
+    const char *slash = strrchr(path, '/');
+    char *dir = slash == NULL ? mem_strdup(".") : mem_strndup(path, slash == path ? 1 : (size_t)(slash - path));
+    struct stat st;
+    int result = 0;
+    if (dir == NULL) {
+        result = err_nomem(e);
+    } else if (access(dir, W_OK | X_OK) < 0) {
+        result = err_set(e, "--report %s: cannot write there: %s", path, strerror(errno));
+    } else if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
+        result = err_set(e, "--report %s: is a directory; name a file in it", path);
+    }
+    mem_free(dir);
+    return result;
 }
 
 int write_report(const char *path, const json_t *report, struct err *e)

@@ -29,12 +29,18 @@ int command_failed(const struct err *e);
 /* Prints "recall-train <command>: <message>" and where to find help; returns STATUS_USAGE. */
 int command_usage(const char *command, const char *message, ...) __attribute__((format(printf, 2, 3)));
 
+/* What getopt_long did not take (optstring ":..."): c is what it returned. Returns STATUS_USAGE. */
+int command_bad_option(const char *command, int c, char **argv);
+
 /* The number of processors this process may use. */
 unsigned count_processors(void);
 
 /* A whole number argument in [min, max]; -1 and a usage message otherwise. */
 int parse_count(const char *command, const char *option, const char *text, unsigned long long min,
                 unsigned long long max, unsigned long long *value);
+
+/* Fails where a report could not be written, before the work that it is about. NULL and "-" are fine. */
+int check_report(const char *path, struct err *e);
 
 /* Writes a report as JSON; "-" is stdout. */
 int write_report(const char *path, const json_t *report, struct err *e);

@@ -231,10 +231,22 @@ out:
 
 /* --- the whole ------------------------------------------------------------------------------------------------------*/
 
+/* Where a link stands: "models/current" and "models/current/" -> "models". A new string. */
+static char *directory_of(const char *link)
+{
+    size_t n = strlen(link);
+    while (n > 1 && link[n - 1] == '/') {
+        n--;
+    }
+    while (n > 0 && link[n - 1] != '/') {
+        n--;
+    }
+    return n == 0 ? mem_strdup(".") : mem_strndup(link, n);
+}
+
 int publish_link(const char *bundle, const char *link, struct err *e)
 {
-    const char *slash = strrchr(link, '/');
-    char *dir = slash == NULL ? mem_strdup(".") : mem_strndup(link, slash == link ? 1 : (size_t)(slash - link));
+    char *dir = directory_of(link);
     char *real = realpath(bundle, NULL);
     char *real_dir = dir == NULL ? NULL : realpath(dir, NULL);
     int result = -1;

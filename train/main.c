@@ -1,6 +1,7 @@
 /*
  * recall-train: learns a two-tower model offline and publishes it as a bundle for recalld.
  */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -33,21 +34,33 @@ static void print_help(void)
     printf("\nrecall-train COMMAND --help tells more. Exit status: 0 done, 1 failed, 2 usage.\n");
 }
 
+/* What was printed must have arrived: a full disk behind stdout is a failure. */
+static int close_output(int status)
+{
+    struct err e = ERR_INIT;
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        err_set(&e, "cannot write to stdout: %s", strerror(errno));
+        return status == STATUS_DONE ? command_failed(&e) : status;
+    }
+    return status;
+}
+
 int main(int argc, char **argv)
 {
     struct err e = ERR_INIT;
     log_setup(LOG_LEVEL_INFO, false);
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is a write error, not a death */
+    signal(SIGXFSZ, SIG_IGN); /* and so is a file size limit (ulimit -f) */
     if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)) {
         print_help();
-        return STATUS_DONE;
+        return close_output(STATUS_DONE);
     }
     for (size_t i = 0; argc >= 2 && i < sizeof commands / sizeof *commands; i++) {
         if (strcmp(argv[1], commands[i].name) == 0) {
             if (blas_setup(&e) < 0) {
                 return command_failed(&e);
             }
-            return commands[i].run(argc - 1, argv + 1);
+            return close_output(commands[i].run(argc - 1, argv + 1));
         }
     }
     if (argc >= 2) {
