@@ -48,7 +48,7 @@ static size_t skip_string(const char *text, size_t n, size_t i)
     return i < n ? i + 1 : n;
 }
 
-/* Position of the value of the outermost object's member "fingerprint". The word may occur anywhere else: as a feature's
+/* Position of the value of the outermost object's member "fingerprint". The word may occur elsewhere: as a feature's
  * name, in an inner object, in the text of the training configuration. -1: no such member, or more than one. */
 static ssize_t find_fingerprint(const char *text, size_t n)
 {

@@ -57,7 +57,8 @@ struct bundle *bundle_open(const char *path, struct err *e);
 void bundle_free(struct bundle *b);
 
 /* The manifest's fingerprint: SHA-256 of the text with the 64 digits of its "fingerprint" member as zeros. The
- * outermost object must have that member exactly once; elsewhere the word may occur. The text need not end with '\0'. */
+ * outermost object must have that member exactly once; the word may occur elsewhere, too. The text need
+ * not end with '\0'. */
 int manifest_fingerprint(const char *text, size_t n, char hex[FILE_SHA256_HEX], struct err *e);
 
 #endif

@@ -186,8 +186,8 @@ static bool is_missing(const struct value *v)
     return v->kind == VALUE_MISSING || (v->kind == VALUE_TEXT && v->length == 0);
 }
 
-/* The value's text; integers are written as "%lld" into `copy`. NULL when it has none: a fraction, or a double from 2^53
- * on, where neighbouring integers have become one. */
+/* The value's text; integers are written as "%lld" into `copy`. NULL when there is none: a fraction, or a double from
+ * 2^53 on, where neighbouring integers have become one. */
 static const char *text_of(const struct value *v, char copy[NUMBER_TEXT_MAX], size_t *length)
 {
     if (v->kind == VALUE_TEXT) {

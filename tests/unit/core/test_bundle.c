@@ -1,5 +1,5 @@
 /*
- * A bundle is made file by file, opened, and then damaged in every way: as an accident does (checksums no longer match),
+ * A bundle is made file by file, opened, then damaged in every way: as an accident does (checksums no longer match),
  * and as another trainer's bug does (checksums are right, contents are not).
  */
 #include "tests/unit/core/model.h"
@@ -657,7 +657,7 @@ static void the_word_fingerprint_elsewhere(void **state)
     check_opens("w");
 }
 
-/* --- contents that the manifest vouches for --------------------------------------------------------------------------*/
+/* --- contents that the manifest vouches for ------------------------------------------------------------------------*/
 
 static void check_replaced(const char *name, const void *bytes, size_t n, const char *words)
 {

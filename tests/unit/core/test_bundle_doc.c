@@ -1,4 +1,4 @@
-/* docs/bundle.md promises that its Python example writes a bundle: it is cut out of the page, run, and its result opened. */
+/* docs/bundle.md promises that its Python example writes a bundle: it is cut out, run, and its result opened. */
 #include "tests/unit/core/support.h"
 
 #include "core/bundle.h"

@@ -1,4 +1,4 @@
-/* Every feature type against every kind of value, with what must come out written beside it (rules: core/features.h). */
+/* Every feature type against every kind of value, with what must come out beside it (rules: core/features.h). */
 #include "tests/unit/core/model.h"
 
 #include <math.h>

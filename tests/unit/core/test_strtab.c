@@ -95,7 +95,7 @@ static void use_view(const struct strtab *t)
     assert_true(sum < 1u << 30);
 }
 
-/* Cut at every byte, or with bytes behind the end: refused. Blocks are allocated to size so that ASan sees overreads. */
+/* Cut at every byte, or with bytes behind the end: refused. Blocks are allocated to size: ASan sees overreads. */
 static void cut_or_extended_is_refused(void **state)
 {
     (void)state;
