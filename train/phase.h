@@ -83,7 +83,8 @@ struct trainer {
     float **gradients; /* not NULL: collect gradients instead of updating (trainer_gradients) */
     struct progress progress;
     double loss_sum;
-    size_t examples, bad_batch; /* bad_batch: 1 + the first batch whose loss is not finite */
+    size_t examples, bad_batch; /* bad_batch: 1 + the first batch whose loss is not finite, or far too large */
+    double bad_loss;
     size_t first_batch, last_batch;
 };
 

@@ -34,14 +34,18 @@ static void begin_batch(struct trainer *t, size_t batch)
     t->optimizer.step++;
 }
 
+/* No softmax that learns has a mean loss beyond this: similarities have run away, and the model is worth nothing. */
+static const double LOSS_LIMIT = 1e6;
+
 static void end_batch(struct trainer *t)
 {
     double loss = 0;
     for (unsigned i = 0; i < t->n_workers; i++) {
         loss += t->workers[i].loss;
     }
-    if (!isfinite(loss) && t->bad_batch == 0) {
+    if (!(loss <= LOSS_LIMIT * (double)t->count) && t->bad_batch == 0) {
         t->bad_batch = t->batch + 1;
+        t->bad_loss = loss / (double)t->count;
     }
     t->loss_sum += loss;
     t->examples += t->count;
@@ -126,10 +130,11 @@ int trainer_epoch(struct trainer *t, uint32_t epoch, const char *label, struct e
         return -1;
     }
     if (t->bad_batch > 0) {
-        return err_set(e,
-                       "epoch %u, batch %zu: the loss is not a finite number; the learning rate (optimizer.lr %g) is "
-                       "probably too high, or loss.temperature (%g) too low",
-                       epoch, t->bad_batch, t->config->optimizer.lr, t->config->loss.temperature);
+        return err_set(
+            e,
+            "epoch %u, batch %zu: the loss is %g: training has diverged; the learning rate (optimizer.lr %g) "
+            "is probably too high, or loss.temperature (%g) too low",
+            epoch, t->bad_batch, t->bad_loss, t->config->optimizer.lr, t->config->loss.temperature);
     }
     result->examples = t->examples;
     result->loss = t->loss_sum / (double)t->examples;

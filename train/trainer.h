@@ -30,7 +30,7 @@ struct epoch_result {
     double seconds;
 };
 
-/* Runs epoch `epoch` (from 1). Fails when the loss is not finite, naming the epoch and the batch. */
+/* Runs epoch `epoch` (from 1). Fails when the loss is not finite or has run away, naming the epoch and the batch. */
 int trainer_epoch(struct trainer *t, uint32_t epoch, const char *label, struct epoch_result *result, struct err *e);
 
 /* Loss and gradients of one batch without an update, for tests: gradients [n_parameters] arrays shaped like the values,

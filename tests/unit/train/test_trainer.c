@@ -683,6 +683,22 @@ static void test_nan_names_epoch_and_batch(void **state)
     lab_close(&lab);
 }
 
+/* A loss that is finite but hopeless is no success either. */
+static void test_runaway(void **state)
+{
+    (void)state;
+    struct lab lab;
+    struct err e = ERR_INIT;
+    struct epoch_result result;
+    lab_synth(&lab, lab_full, (const char *[]){"similarity=dot", "optimizer.lr=100", NULL}, USERS, ITEMS, EVENTS);
+    struct trainer *t = start(&lab, 2);
+    assert_true(trainer_epoch(t, 1, "test", &result, &e) < 0);
+    assert_non_null(strstr(e.message, "epoch 1, batch"));
+    assert_non_null(strstr(e.message, "diverged"));
+    trainer_free(t);
+    lab_close(&lab);
+}
+
 /* The first bad batch is the one that is named. */
 static void test_nan_first_batch(void **state)
 {
@@ -795,6 +811,7 @@ int main(void)
         cmocka_unit_test(test_history_is_strictly_before),
         cmocka_unit_test(test_two_groups),
         cmocka_unit_test(test_nan_names_epoch_and_batch),
+        cmocka_unit_test(test_runaway),
         cmocka_unit_test(test_nan_first_batch),
         cmocka_unit_test(test_smallest),
         cmocka_unit_test(test_odd_batches),
