@@ -1,6 +1,6 @@
 /*
- * Writing an answer. A recall of 100 items is 100 numbers and 100 short strings; with printf the numbers alone take
- * about as long as the search in a small catalogue, so floats have a writer of their own.
+ * Writing an answer. A recall of 100 items is 100 numbers and 100 short strings. printf takes 200 ns a number, float_write
+ * 12 (measured on one machine): 19 us an answer, more than everything else between socket and search together.
  *
  * float_write: nine significant digits always give a float32 back exactly, and the nearest nine-digit decimal is not
  * needed for that: float32 values lie at least 6e-8 apart (relative), nine-digit decimals at most 1e-8, so any decimal

@@ -2,10 +2,12 @@
 # Requests a second, latency and CPU of POST /recall at 1, 8 and 64 connections, with wrk on the same machine.
 #   tests/bench/serve.sh BUNDLE [WORKERS] [SECONDS] [K]         programs from $RECALLD_BUILD (default: build)
 # "cpu us" is the daemon's own CPU time a request, user + system: what it costs wherever wrk runs. "ping" is GET /healthz,
-# the cost of HTTP alone. Compare with the search alone: tests/bench/bench_ann.
+# the cost of HTTP alone. "in process" is the same tower pass and search without HTTP and JSON (bench_recall.c), and
+# "times" the daemon's CPU over it.
 set -euo pipefail
-bundle=${1:?usage: serve.sh BUNDLE [WORKERS] [SECONDS] [K]} workers=${2:-1} seconds=${3:-5} k=${4:-100}
-build=${RECALLD_BUILD:-build}
+bundle=$(realpath "${1:?usage: serve.sh BUNDLE [WORKERS] [SECONDS] [K]}") workers=${2:-1} seconds=${3:-5} k=${4:-100}
+build=$(realpath "${RECALLD_BUILD:-$PWD/build}")
+cd "$(dirname "$0")/../.."
 command -v wrk >/dev/null || { echo "wrk is missing: apt-get install wrk" >&2; exit 1; }
 tmp=$(mktemp -d)
 "$build/recalld" --bundle "$bundle" --listen 127.0.0.1:0 --workers "$workers" >"$tmp/out" 2>"$tmp/log" & pid=$!
@@ -33,23 +35,31 @@ done = function(s, latency)
 end
 L
 
+gcc -std=c11 -D_GNU_SOURCE -O3 -I. -o "$tmp/bench_recall" tests/bench/bench_recall.c -Wl,--start-group "$build"/lib{ann,core}.a \
+    -Wl,--end-group "@$build/faiss.libs" -ljansson -lopenblas -lcrypto -lzstd -lz -lm
+in_process() { "$tmp/bench_recall" "$bundle" "$k" 5000 "$1" | awk '{ print $1 + $2 }'; }
+
 hertz=$(getconf CLK_TCK)
 cpu() { awk -v hz="$hertz" '{print ($14 + $15) / hz}' "/proc/$pid/stat"; }
-measure() { # $1 label, $2 what, $3 connections, $4 more members
+measure() { # $1 label, $2 what, $3 connections, $4 more members, $5 us in process
     local from to
     from=$(cpu)
     K=$k WHAT=$2 EXTRA=$4 wrk -t1 -c"$3" -d"${seconds}s" --latency -s "$tmp/recall.lua" "http://$address" >"$tmp/wrk"
     to=$(cpu)
-    awk -v label="$1" -v c="$3" -v from="$from" -v to="$to" '$1 == "RESULT" {
-        printf "%-14s %5d %12.0f %9d %9d %9.1f %7d\n", label, c, $3, $4, $5, (to - from) / $2 * 1e6, $6 }' "$tmp/wrk"
+    awk -v label="$1" -v c="$3" -v from="$from" -v to="$to" -v bare="${5:-0}" '$1 == "RESULT" {
+        us = (to - from) / $2 * 1e6
+        printf "%-14s %5d %12.0f %9d %9d %9.1f %7d", label, c, $3, $4, $5, us, $6
+        if (bare > 0) printf " %11.1f %6.2f", bare, us / bare
+        printf "\n" }' "$tmp/wrk"
 }
 
 echo "recalld: $workers workers, k $k, $(curl -s "$address/model" | python3 -c '
 import json, sys
 m = json.load(sys.stdin)
 print(m["items"], "items, dim", m["dim"], m["index"]["engine"], m["index"]["factory"], "effort", m["index"]["effort"])')"
-printf '%-14s %5s %12s %9s %9s %9s %7s\n' what conns requests/s "p50 us" "p99 us" "cpu us" errors
-for connections in 1 8 64; do measure recall recall $connections ""; done
-measure "recall exact" recall 8 ',"search":{"exact":true}'
+printf '%-14s %5s %12s %9s %9s %9s %7s %11s %6s\n' what conns requests/s "p50 us" "p99 us" "cpu us" errors "in process" times
+bare=$(in_process ann)
+for connections in 1 8 64; do measure recall recall $connections "" "$bare"; done
+measure "recall exact" recall 8 ',"search":{"exact":true}' "$(in_process exact)"
 measure embed embed 8 ""
 measure ping ping 8 ""
