@@ -27,8 +27,9 @@
  * searching thread is set to one, by ann_workspace_new, so that no search ever starts a team. HNSW insertion by several
  * threads depends on their timing: the same file twice needs threads = 1.
  *
- * ThreadSanitizer does not see into libgomp and faiss, which are not instrumented: a build with more than one thread
- * needs `called_from_lib:libgomp` and `race:faiss` in the suppressions; searching a graph never enters either.
+ * ThreadSanitizer does not see into libgomp, faiss and OpenBLAS, which are not instrumented: there a build has to run
+ * with one thread (OMP_THREAD_LIMIT=1 holds every team to that; OMP_NUM_THREADS does not, as a build sets its own).
+ * Searching a graph enters none of them.
  *
  * What faiss would answer with a signal is refused before it gets there: factory strings by ann/factory.c, files that
  * are not whole by ann/indexfile.c.

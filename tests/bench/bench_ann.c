@@ -133,19 +133,45 @@ static void options_read(struct options *o, int argc, char **argv)
     for (int c; (c = getopt(argc, argv, "n:d:k:q:c:z:s:e:f:t:x:o:")) != -1;) {
         size_t number = strtoul(optarg != NULL ? optarg : "0", NULL, 10);
         switch (c) {
-        case 'n': o->n = number; break;
-        case 'd': o->shape.dim = number; break;
-        case 'k': o->k = number; break;
-        case 'q': o->queries = number; break;
-        case 'c': o->shape.clusters = number; break;
-        case 'z': o->shape.noise = strtof(optarg, NULL); break;
-        case 's': o->shape.spread = strtof(optarg, NULL); break;
-        case 'e': o->build.engine = optarg; break;
-        case 'f': o->build.factory = optarg; break;
-        case 't': o->build.threads = (unsigned)number; break;
-        case 'x': o->exclusions = number; break;
-        case 'o': o->efforts = optarg; break;
-        default: fprintf(stderr, "usage: see the head of tests/bench/bench_ann.c\n"); exit(2);
+        case 'n':
+            o->n = number;
+            break;
+        case 'd':
+            o->shape.dim = number;
+            break;
+        case 'k':
+            o->k = number;
+            break;
+        case 'q':
+            o->queries = number;
+            break;
+        case 'c':
+            o->shape.clusters = number;
+            break;
+        case 'z':
+            o->shape.noise = strtof(optarg, NULL);
+            break;
+        case 's':
+            o->shape.spread = strtof(optarg, NULL);
+            break;
+        case 'e':
+            o->build.engine = optarg;
+            break;
+        case 'f':
+            o->build.factory = optarg;
+            break;
+        case 't':
+            o->build.threads = (unsigned)number;
+            break;
+        case 'x':
+            o->exclusions = number;
+            break;
+        case 'o':
+            o->efforts = optarg;
+            break;
+        default:
+            fprintf(stderr, "usage: see the head of tests/bench/bench_ann.c\n");
+            exit(2);
         }
     }
 }

@@ -263,6 +263,9 @@ struct world {
 static int world_setup(void **state)
 {
     static struct world w;
+    if (blas_setup(NULL) != 0) {
+        return -1;
+    }
     struct data_shape shape = {GRAPH_DIM, 300, 0.6f, 3};
     w.v = (struct ann_vectors){data_new(&shape, GRAPH_N, 11, 0), GRAPH_N, GRAPH_DIM};
     w.queries = data_new(&shape, QUERIES, 11, 1);
