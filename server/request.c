@@ -102,6 +102,11 @@ json_t *request_parse(const char *body, size_t n, struct fault *f)
     }
     json_error_t error;
     json_t *json = json_loadb(body, n, JSON_REJECT_DUPLICATES, &error);
+    /* jansson says nothing when an allocation fails, or, inside its lexer, takes it for a mistake in the text */
+    if (!json && (error.text[0] == '\0' || json_error_code(&error) == json_error_out_of_memory)) {
+        fault_set(f, PROBLEM_OUT_OF_MEMORY, "", "no memory to read the body");
+        return NULL;
+    }
     if (!json) {
         fault_set(f, PROBLEM_INVALID_JSON, "", "line %d, column %d: %s", error.line, error.column, error.text);
         return NULL;
@@ -327,6 +332,9 @@ int request_add_features(const struct request_rules *rules, struct feature_rows 
     if (features_add_json(rows, features, scratch, inside, sizeof inside, &e) != 0) {
         char pointer[FAULT_POINTER_MAX];
         snprintf(pointer, sizeof pointer, "%s%s", at, inside);
+        if (inside[0] == '\0' && json_is_object(features)) { /* nothing in the object is to blame */
+            return fault_set(f, PROBLEM_OUT_OF_MEMORY, "", "%s", e.message);
+        }
         bool known = inside[0] == '\0' || tower_spec_find(rows->spec, inside + 1) >= 0 || strchr(inside + 1, '/');
         return fault_set(f, known ? PROBLEM_INVALID_FIELD : PROBLEM_UNKNOWN_FIELD, pointer, "%s", e.message);
     }

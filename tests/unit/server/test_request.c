@@ -7,6 +7,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/buf.h"
@@ -258,6 +259,43 @@ static void test_pointers_never_overflow(void **state)
     assert_int_equal(strlen(pointer), 5 + 1 + 400);
 }
 
+static long allocations_left;
+
+static void *scarce_malloc(size_t n)
+{
+    return allocations_left-- > 0 ? malloc(n) : NULL;
+}
+
+/* Whatever allocation fails, the request is refused and nothing leaks; our own are said to be memory. */
+static void test_no_memory(void **state)
+{
+    const struct fixture *f = *state;
+    static const char body[] = "{\"user\":{\"age\":30,\"topics\":[\"a\",\"b\",\"c\"]},\"k\":5}";
+    struct fault fault;
+    json_t *json = NULL;
+    json_set_alloc_funcs(scarce_malloc, free);
+    for (long n = 0; !json; n++) {
+        allocations_left = n;
+        json = request_parse(body, sizeof body - 1, &fault);
+        assert_true(json || fault.type == PROBLEM_OUT_OF_MEMORY || fault.type == PROBLEM_INVALID_JSON);
+    }
+    json_set_alloc_funcs(malloc, free);
+    int result = -1;
+    for (long n = 1; result != 0; n++) {
+        struct feature_rows rows;
+        struct value_scratch scratch = {0};
+        assert_int_equal(feature_rows_init(&rows, &f->bundle.schema.towers[SIDE_USER]), 0);
+        mem_fail_at(n);
+        result = request_add_features(&f->rules, &rows, &scratch, json_object_get(json, "user"), "/user", &fault);
+        mem_fail_at(0);
+        assert_true(result == 0 || fault.type == PROBLEM_OUT_OF_MEMORY);
+        assert_int_equal(rows.n, result == 0 ? 1 : 0);
+        value_scratch_release(&scratch);
+        feature_rows_release(&rows);
+    }
+    json_decref(json);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -269,6 +307,7 @@ int main(void)
         cmocka_unit_test(test_features),
         cmocka_unit_test(test_excluded_rows_are_sorted_and_unique),
         cmocka_unit_test(test_pointers_never_overflow),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
