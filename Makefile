@@ -189,7 +189,7 @@ ubsan: ## all tests under UndefinedBehaviorSanitizer
 	$(MAKE) --no-print-directory test BUILD=build/ubsan SAN=undefined,float-divide-by-zero,float-cast-overflow RECALLD_SANITIZER=ubsan
 
 tsan: ## all tests under ThreadSanitizer
-	@TSAN_OPTIONS=suppressions=$(CURDIR)/tests/sanitizers/tsan.supp:second_deadlock_stack=1:allocator_may_return_null=1 OMP_NUM_THREADS=1 \
+	@TSAN_OPTIONS=suppressions=$(CURDIR)/tests/sanitizers/tsan.supp:second_deadlock_stack=1:allocator_may_return_null=1 OMP_THREAD_LIMIT=1 \
 	$(MAKE) --no-print-directory test BUILD=build/tsan SAN=thread RECALLD_SANITIZER=tsan
 
 # --- lint --------------------------------------------------------------------------------------------------------------
