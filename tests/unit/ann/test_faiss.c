@@ -25,7 +25,7 @@ enum { N = 10000, DIM = 32, QUERIES = 200, K = 10 };
 #ifdef __SANITIZE_THREAD__
 enum { BUILD_THREADS = 1 }; /* the barriers of libgomp are invisible to it */
 #else
-enum { BUILD_THREADS = 2 };
+enum { BUILD_THREADS = 2 }; /* k-means by two threads on a busy machine takes minutes: only for graphs */
 #endif
 
 /* Factories, and the recall@10 they must reach by tuning on clustered vectors of length 1. */
@@ -146,7 +146,7 @@ static void recall_and_round_trip(void **state)
     for (size_t f = 0; f < N_FACTORIES; f++) {
         struct err e = ERR_INIT;
         char *path = scratch(w, "round_trip");
-        struct ann *index = build(&w->v, FACTORIES[f].factory, BUILD_THREADS);
+        struct ann *index = build(&w->v, FACTORIES[f].factory, 1);
         size_t effort;
         double tuned, recall;
         assert_int_equal(ann_tune(index, w->held_out, QUERIES, K, 0.99, 2, &effort, &tuned, &e), 0);
@@ -349,7 +349,7 @@ static void damaged_files_are_refused(void **state)
             write_bytes(path, bytes, cut);
             assert_refused(path, &few, "");
         }
-        for (size_t trial = 0; trial < 1000; trial++) {
+        for (size_t trial = 0; trial < 600; trial++) {
             size_t at = trial < 312 ? trial : 512 + rng_below(&r, (uint32_t)size - 512);
             char flip = (char)(1 << rng_below(&r, 8));
             bytes[at] = (char)(bytes[at] ^ flip);
