@@ -3,7 +3,7 @@
  *
  * A function marked SIMD_CLONES is compiled for AVX-512, AVX2 + FMA and baseline x86-64; the loader picks one by the
  * processor it finds (GNU ifunc). Its body is plain C over `vec8`, one AVX register. (Wider vectors than the
- * processor's registers are a trap: GCC 12 moves every operation on a vec16 through the stack under AVX2, ten times
+ * processor's registers are a trap: GCC 12 moves every operation on 16 floats through the stack under AVX2, ten times
  * slower.) Sanitizer builds define RECALLD_NO_CLONES: ifunc resolvers run before the sanitizer is ready.
  */
 #ifndef CORE_SIMD_H
@@ -15,8 +15,6 @@
 #define SIMD_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #endif
 
-/* Slow where there is no AVX-512; use vec8. */
-typedef float vec16 __attribute__((vector_size(64), aligned(4), may_alias));
 typedef float vec8 __attribute__((vector_size(32), aligned(4), may_alias));
 
 #endif

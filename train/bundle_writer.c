@@ -206,6 +206,7 @@ static int checksum_files(struct bundle_writer *w, char content[FILE_SHA256_HEX]
 /* Writes manifest.json with its fingerprint. */
 static int write_manifest(struct bundle_writer *w, json_t *manifest, struct err *e)
 {
+    static const char member[] = "\"fingerprint\": \""; /* inside a JSON string its quotes would be escaped */
     static const char zeros[] = "0000000000000000000000000000000000000000000000000000000000000000";
     char hex[FILE_SHA256_HEX];
     char *text = NULL;
@@ -224,7 +225,7 @@ static int write_manifest(struct bundle_writer *w, json_t *manifest, struct err 
     if (manifest_fingerprint(text, n, hex, e) < 0) {
         goto out;
     }
-    memcpy(strstr(text, zeros), hex, sizeof zeros - 1);
+    memcpy(strstr(text, member) + sizeof member - 1, hex, sizeof zeros - 1);
     result = file_write(path, text, n, e);
 out:
     free(text);
