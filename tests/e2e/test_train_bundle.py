@@ -296,3 +296,11 @@ def test_publish_while_others_publish(models):
         assert process.wait() == 0, process.stderr.read()
         process.stderr.close()
     assert len(bundles(models)) == 2
+
+
+def test_sixty_four_zeros_are_no_fingerprint(tmp_path):
+    """The fingerprint must go into its own member, also when the configuration's text holds 64 zeros."""
+    data = make_data(tmp_path / "data")
+    models = tmp_path / ("m" + "0" * 64)
+    fit(data, models, epochs=1)
+    verify(models / "current")
