@@ -1,12 +1,13 @@
 """What the demo shows: the metrics, then recalls from a running recalld, with titles. Standard library only.
 
-ask.py movielens|synth DATA REPORT.json http://HOST:PORT
+ask.py movielens|synth DATA REPORT.json HOST:PORT|unix:PATH
 """
 
 import csv
 import http.client
 import json
 import pathlib
+import socket
 import statistics
 import sys
 import textwrap
@@ -91,8 +92,13 @@ class Synth:
 class Client:
     """One kept connection."""
 
-    def __init__(self, url):
-        self.connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    def __init__(self, address):
+        is_unix = address.startswith("unix:")
+        self.connection = http.client.HTTPConnection("localhost" if is_unix else address, timeout=10)
+        if is_unix:
+            self.connection.sock = socket.socket(socket.AF_UNIX)
+            self.connection.sock.settimeout(10)
+            self.connection.sock.connect(address.removeprefix("unix:"))
 
     def call(self, method, path, body=None):
         self.connection.request(method, path, body and json.dumps(body), {"Content-Type": "application/json"})
@@ -204,9 +210,9 @@ def show_time(client, request):
 
 
 def main():
-    kind, data, report, url = sys.argv[1:]
+    kind, data, report, address = sys.argv[1:]
     world = {"movielens": MovieLens, "synth": Synth}[kind](pathlib.Path(data))
-    client = Client(url)
+    client = Client(address)
     step("How good it is")
     print(f"   {world.summary}.")
     show_metrics(world, json.loads(pathlib.Path(report).read_text()))

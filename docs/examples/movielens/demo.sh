@@ -123,6 +123,21 @@ train() {
 
 # --- serving -------------------------------------------------------------------------------------------------------------
 
+# Whether 127.0.0.1 can be reached: in a fresh network namespace (unshare -n) even that is down.
+has_loopback() {
+    "$PYTHON" -c 'import socket
+server = socket.create_server(("127.0.0.1", 0))
+socket.create_connection(server.getsockname(), 2)' 2>/dev/null
+}
+
+is_ready() {
+    case $ADDRESS in
+    '') return 1 ;;
+    unix:*) curl -fs -o /dev/null --unix-socket "${ADDRESS#unix:}" http://localhost/readyz ;;
+    *) curl -fs -o /dev/null --noproxy '*' "http://$ADDRESS/readyz" ;;
+    esac
+}
+
 # Starts recalld on the address $1; 0 once it is ready, 1 when it ended.
 start_daemon() {
     : >"$WORK/address"
@@ -135,7 +150,7 @@ start_daemon() {
             return 1
         fi
         ADDRESS=$(sed -n 's/^listening on //p' "$WORK/address")
-        if [ -n "$ADDRESS" ] && curl -fs -o /dev/null "http://$ADDRESS/readyz"; then
+        if is_ready; then
             return 0
         fi
         sleep 0.1
@@ -144,10 +159,10 @@ start_daemon() {
 }
 
 serve() {
-    if [ -n "$KEEP" ] && start_daemon 127.0.0.1:8080; then
-        :
-    else
-        start_daemon 127.0.0.1:0 || die "recalld ended: $(tail -n 1 "$LOG")"
+    local address=127.0.0.1:0
+    has_loopback || address=unix:$WORK/recalld.sock
+    if [ -z "$KEEP" ] || [ "$address" != 127.0.0.1:0 ] || ! start_daemon 127.0.0.1:8080; then
+        start_daemon "$address" || die "recalld ended: $(tail -n 1 "$LOG")"
     fi
     say "recalld --bundle ${WORK#"$ROOT/"}/models/current --listen $ADDRESS"
 }
@@ -177,11 +192,11 @@ step "Training"
 train
 step "Serving"
 serve
-"$PYTHON" "$HERE/ask.py" "$KIND" "$DATA" "$WORK/report.json" "http://$ADDRESS" 2>>"$LOG" ||
+"$PYTHON" "$HERE/ask.py" "$KIND" "$DATA" "$WORK/report.json" "$ADDRESS" 2>>"$LOG" ||
     die "asking recalld failed: $(tail -n 1 "$LOG")"
 
 if [ -n "$KEEP" ]; then
-    step "Still serving on http://$ADDRESS (log: $WORK/recalld.log); Ctrl-C stops it"
+    step "Still serving on $ADDRESS (log: $WORK/recalld.log); Ctrl-C stops it"
     stopped=
     trap 'stopped=1' INT TERM
     wait "$DAEMON" || [ -n "$stopped" ] || die "recalld ended: $(tail -n 1 "$WORK/recalld.log")"
