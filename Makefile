@@ -259,6 +259,10 @@ fuzz: fuzz-deps ## fuzz every parser, FUZZ_SECONDS=60 each: tests/fuzz/
 	@tests/fuzz/run.sh $(FUZZ_SECONDS)
 endif
 
+.PHONY: chaos
+chaos: all ## kill -9 recall-train at random moments, KILLS=100 times: what is published always loads
+	@RECALLD_BUILD=$(abspath $(BUILD)) tests/chaos/kill9.py $(or $(KILLS),100)
+
 install: all ## copy programs, unit and example configurations (PREFIX=/usr/local, DESTDIR= for packagers)
 	install -d $(DESTDIR)$(PREFIX)/bin
 	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin/
