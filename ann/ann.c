@@ -3,12 +3,13 @@
  *
  * An engine proposes candidates. The planner decides how many to ask for, and whether to ask at all:
  *
- *   base = what k results at the wanted effort take. Of the candidates, `base` must be left after the exclusions, so
- *   that the margin which the effort buys is still there (recall then drops by a hundredth or two only when hundreds of
- *   excluded rows are the very best ones). The users' excluded rows are mostly near the top (they are what the model
- *   recommended last time), but rarely all of thousands, so the first attempt makes room for as many as `base`, and each
- *   next one for four times more, until base + n_exclude, which always suffices. Costs grow geometrically: all failed
- *   attempts together cost a third of the last.
+ *   base = what k results at the wanted effort take. When x excluded rows turn out to be among the candidates, the
+ *   results lie at ranks up to k + x, and a search is only as good as its candidates are many for the rank it has to
+ *   reach: so base * (k + x) / k candidates are needed to keep the recall of the effort. x is not known beforehand. The
+ *   first attempt makes room for half of base more; when it finds more excluded rows than that allows for, the next one
+ *   asks for what they need and a quarter more, as it will find more of them. Two attempts are the rule. Excluded rows
+ *   are mostly near the top (they are what the model recommended last time), but of thousands most are not, and then
+ *   cost nothing.
  *
  *   An exact scan answers instead when it is cheaper than the candidates (small catalogues, large k, thousands of
  *   exclusions that are all near), and when the results are fewer than k although rows may be left. That last rule is
@@ -30,7 +31,7 @@
 #include "core/vecmath.h"
 
 static const struct ann_engine *const ENGINES[] = {&ann_flat_engine, &ann_faiss_engine};
-enum { N_ENGINES = sizeof ENGINES / sizeof ENGINES[0], RERANK_ROOM = 12, ATTEMPT_GROWTH = 4 };
+enum { N_ENGINES = sizeof ENGINES / sizeof ENGINES[0], RERANK_ROOM = 12, FIRST_ROOM = 2, NEXT_ROOM = 4 };
 
 const char *const ann_engine_names[] = {"flat", "faiss", NULL}; /* as ENGINES */
 const char *const ann_strategy_words[] = {"ann", "filtered_ann", "exact"};
@@ -285,30 +286,36 @@ static size_t smaller(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+/* Candidates that ranks up to k + x take, if k take `base`. */
+static size_t depth_for_rank(size_t base, size_t k, size_t x)
+{
+    size_t extra;
+    return __builtin_mul_overflow(base, x, &extra) ? SIZE_MAX : base + (extra + k - 1) / k;
+}
+
 /* Answers with an engine's candidates. Returns the number of hits; fewer than k means: nothing can be concluded. */
 static size_t search_candidates(const struct ann *index, struct ann_workspace *ws, const struct ann_query *query,
                                 struct scored *hits, bool *filtered)
 {
     size_t effort = query->effort > 0 ? smaller(query->effort, ANN_EFFORT_MAX) : index->effort;
     size_t base = index->engine->depth(index, query->k, effort);
-    size_t room = smaller(query->n_exclude, base);
-    for (;;) {
-        size_t depth = base + room;
-        if (scan_is_cheaper(index, ws, depth)) {
-            return 0;
-        }
+    size_t most = depth_for_rank(base, query->k, query->n_exclude);
+    size_t depth = smaller(base + base / FIRST_ROOM, most);
+    while (!scan_is_cheaper(index, ws, depth)) {
         bool scored = false;
         size_t found = index->engine->search(index, ws, query->vector, depth, &scored);
         size_t kept = candidates_filter(ws->candidates, found, query);
-        *filtered = kept < found;
-        if (kept >= base || room == query->n_exclude || found < depth) {
+        size_t needed = depth_for_rank(base, query->k, found - kept);
+        if (depth >= needed || found < depth) {
+            *filtered = kept < found;
             if (!scored) {
                 candidates_score(&index->vectors, query->vector, ws->candidates, kept);
             }
             return candidates_select(query, ws->candidates, kept, hits);
         }
-        room = smaller(query->n_exclude, room * ATTEMPT_GROWTH);
+        depth = smaller(needed + needed / NEXT_ROOM, most); /* grows: needed > depth */
     }
+    return 0;
 }
 
 int ann_search(const struct ann *index, struct ann_workspace *ws, const struct ann_query *query, struct scored *hits,

@@ -98,7 +98,7 @@ struct ann_query {
 struct ann_answer {
     size_t n;                   /* results written */
     bool complete;              /* n == k; false only when fewer than k rows satisfy the query at all */
-    enum ann_strategy strategy; /* ANN, FILTERED_ANN (exclusions among the candidates were dropped), EXACT */
+    enum ann_strategy strategy; /* ANN, FILTERED_ANN (candidates were excluded rows and dropped), EXACT */
 };
 
 /* hits [k], best first. Fails only on a query that breaks the rules above (k, NaN or infinity, order of exclusions),

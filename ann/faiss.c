@@ -60,7 +60,7 @@ enum {
     SLICE_ROWS_MIN = 1000,
     RERANK = 10, /* candidates re-ranked for each result, when codes are lossy */
     GRAPH_EFFORT = 64,
-    GRAPH_CANDIDATE_ROWS = 64, /* measured 80 to 150: a walk misses the cache, a scan streams */
+    GRAPH_CANDIDATE_ROWS = 96, /* measured 80 to 150: a walk misses the cache, a scan streams */
     KNOB_EFFORT_MAX = 65536,
 };
 

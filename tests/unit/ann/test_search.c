@@ -337,7 +337,11 @@ static void exclusions_on_a_graph(void **state)
             assert_int_equal(oracle(&w->v, &q, expected), K);
             good += common(hits, expected, K);
         }
-        assert_int_equal(by_graph, QUERIES);
+        if (tops[t] <= K) {
+            assert_true(by_graph > QUERIES * 3 / 4);
+        } else {
+            assert_int_equal(by_graph, 0); /* so many candidates take longer than a scan */
+        }
         assert_true((double)good / (QUERIES * K) > 0.95);
     }
 }
