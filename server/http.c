@@ -242,8 +242,7 @@ static void on_acceptable(evutil_socket_t fd, short what, void *arg)
     /* Several a round once there are many: a saturated worker's rounds are long, and one connection each would starve
      * the new ones. A quarter of those it has, so that other workers get theirs. */
     struct http_listener *listener = arg;
-    for (size_t n = 1 + listener->server->open / 4; n > 0 && accept_one(listener); n--) {
-    }
+    for (size_t n = 1 + listener->server->open / 4; n > 0 && accept_one(listener); n--) {}
 }
 
 int http_server_accept(struct http_server *server, int listening_fd, bool admin, struct err *e)
