@@ -282,9 +282,50 @@ static void summarize(const struct loader *l, size_t n_test_rows)
 
 /* --- all of it -----------------------------------------------------------------------------------------------------*/
 
+/* Before anything large is read: the columns that a side's features name are in its own table. One that only the other
+ * side's table has would be early fusion, and the message says so. */
+static int check_columns(const struct side_state *own, const struct side_state *other, struct err *e)
+{
+    const char *word = side_words[own->side];
+    struct csv *table = NULL;
+    struct csv *others = NULL;
+    int result = -1;
+    if (own->table->path == NULL) {
+        return 0;
+    }
+    table = csv_open(own->table->path, &own->format, e);
+    others = other->table->path == NULL ? NULL : csv_open(other->table->path, &other->format, e);
+    if (table == NULL || (others == NULL && other->table->path != NULL)) {
+        goto out;
+    }
+    for (size_t i = 0; i < own->tower->n_features; i++) {
+        const struct feature_config *f = &own->tower->features[i];
+        bool has_column = f->type != FEATURE_ID && f->type != FEATURE_SEQUENCE;
+        if (has_column && others != NULL && csv_column(table, f->name, NULL) < 0 &&
+            csv_column(others, f->name, NULL) >= 0) {
+            err_set(e, "line %d: %s_tower feature %s is a column of %s, which the %s tower must not read: %s", f->line,
+                    word, f->name, other->table->path, word, TRAIN_EARLY_FUSION);
+            goto out;
+        }
+        if (has_column && csv_column(table, f->name, e) < 0) {
+            err_prefix(e, "line %d: %s_tower feature %s", f->line, word, f->name);
+            goto out;
+        }
+    }
+    result = 0;
+out:
+    csv_close(table);
+    csv_close(others);
+    return result;
+}
+
 static int load(struct loader *l, struct err *e)
 {
     const struct train_config *config = l->config;
+    if (check_columns(&l->sides[SIDE_USER], &l->sides[SIDE_ITEM], e) < 0 ||
+        check_columns(&l->sides[SIDE_ITEM], &l->sides[SIDE_USER], e) < 0) {
+        return -1;
+    }
     if (read_events(l, &l->log, config->data.events.path, e) < 0 ||
         (config->data.split.method == SPLIT_FILE && read_events(l, &l->test_log, config->data.split.test, e) < 0)) {
         return -1;

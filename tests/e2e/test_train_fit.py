@@ -257,3 +257,13 @@ def test_full_stdout(fitted):
                         ["embed", fitted[0] / "current", "--side", "item"], ["--help"], ["fit", "--help"]):
             done = subprocess.run([harness.TRAIN, *command], stdout=full, stderr=subprocess.PIPE, text=True)
             assert done.returncode == 1 and "stdout" in done.stderr
+
+
+@pytest.mark.parametrize("tower, feature, table", [("user_tower", "category", "items.csv"),
+                                                   ("item_tower", "gender", "users.csv")])
+def test_a_column_of_the_other_side_is_early_fusion(tmp_path, tower, feature, table):
+    data = make_data(tmp_path / "data")
+    done = fit(data, tmp_path / "models", check=False, **{f"{tower}__features__1__name": feature})
+    assert done.returncode == 1 and not (tmp_path / "models").exists()
+    assert feature in done.stderr and table in done.stderr and "late fusion" in done.stderr
+    assert "nearest-neighbour" in done.stderr and len(done.stderr.strip().splitlines()) == 1
