@@ -269,7 +269,7 @@ install: all ## copy programs, unit and example configurations (PREFIX=/usr/loca
 	@if [ -f systemd/recalld.service ]; then set -x; \
 	    install -d $(DESTDIR)$(PREFIX)/lib/systemd/system; \
 	    sed 's|/usr/local/bin/|$(PREFIX)/bin/|g' systemd/recalld.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/recalld.service; fi
-	@for f in config/*.yaml; do [ -f "$$f" ] || continue; set -x; \
+	@for f in docs/examples/recalld.yaml; do [ -f "$$f" ] || continue; set -x; \
 	    install -D -m 644 "$$f" "$(DESTDIR)$(PREFIX)/share/doc/recalld/examples/$${f##*/}"; done
 
 clean: ## remove build/ (faiss stays in its cache: ann/faiss-build.sh where)
