@@ -175,7 +175,7 @@ void bytes_sha256(const void *bytes, size_t n, char hex[FILE_SHA256_HEX])
     hex_digest(digest, hex);
 }
 
-static int write_full(int fd, const void *bytes, size_t n)
+int fd_write(int fd, const void *bytes, size_t n)
 {
     size_t done = 0;
     while (done < n) {
@@ -195,7 +195,7 @@ int file_write(const char *path, const void *bytes, size_t n, struct err *e)
         return fail(e, path, "cannot create");
     }
     int result = 0;
-    if (write_full(fd, bytes, n) < 0) {
+    if (fd_write(fd, bytes, n) < 0) {
         result = fail(e, path, "cannot write");
     } else if (fsync(fd) < 0) {
         result = fail(e, path, "cannot fsync");

@@ -34,6 +34,9 @@ void bytes_sha256(const void *bytes, size_t n, char hex[FILE_SHA256_HEX]);
 /* Writes and fsyncs a new file (mode 0644). An existing one is an error; a failure leaves no file behind. */
 int file_write(const char *path, const void *bytes, size_t n, struct err *e);
 
+/* Writes all n bytes to a descriptor; -1 with errno. */
+int fd_write(int fd, const void *bytes, size_t n);
+
 /* Atomically replaces `path`: temporary file beside it, fsync, rename, fsync of the directory. */
 int file_replace(const char *path, const void *bytes, size_t n, struct err *e);
 

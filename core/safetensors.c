@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/buf.h"
+#include "core/fileio.h"
 #include "core/mem.h"
 
 enum { LENGTH_BYTES = 8, HEADER_LIMIT = 16 << 20 };
@@ -211,19 +212,6 @@ static void put_header(struct buf *out, const struct tensor *tensors, size_t cou
     }
 }
 
-static int write_all(int fd, const void *bytes, size_t n)
-{
-    size_t done = 0;
-    while (done < n) {
-        ssize_t w = write(fd, (const char *)bytes + done, n - done);
-        if (w < 0 && errno != EINTR) {
-            return -1;
-        }
-        done += w > 0 ? (size_t)w : 0;
-    }
-    return 0;
-}
-
 int safetensors_write(const char *path, const struct tensor *tensors, size_t count, struct err *e)
 {
     struct buf header = BUF_INIT;
@@ -236,11 +224,11 @@ int safetensors_write(const char *path, const struct tensor *tensors, size_t cou
     }
     uint64_t length = header.len;
     fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-    if (fd < 0 || write_all(fd, &length, sizeof length) < 0 || write_all(fd, header.data, header.len) < 0) {
+    if (fd < 0 || fd_write(fd, &length, sizeof length) < 0 || fd_write(fd, header.data, header.len) < 0) {
         goto failed;
     }
     for (size_t i = 0; i < count; i++) {
-        if (write_all(fd, tensors[i].data, tensor_bytes(&tensors[i])) < 0) {
+        if (fd_write(fd, tensors[i].data, tensor_bytes(&tensors[i])) < 0) {
             goto failed;
         }
     }
