@@ -248,16 +248,13 @@ run: ## the same, and leaves it serving
 	@$(MAKE) --no-print-directory all
 	@docs/examples/movielens/demo.sh --keep
 
-ifneq ($(wildcard tests/bench/run.sh),)
 .PHONY: bench
 bench: all ## measure: tests/bench/
 	@tests/bench/run.sh
-endif
-ifneq ($(wildcard tests/fuzz/run.sh),)
+
 .PHONY: fuzz
 fuzz: fuzz-deps ## fuzz every parser, FUZZ_SECONDS=60 each: tests/fuzz/
 	@tests/fuzz/run.sh $(FUZZ_SECONDS)
-endif
 
 .PHONY: chaos
 chaos: all ## kill -9 recall-train at random moments, KILLS=100 times: what is published always loads
@@ -269,13 +266,11 @@ install: all ## copy programs, unit and example configurations (PREFIX=/usr/loca
 	@if [ -f systemd/recalld.service ]; then set -x; \
 	    install -d $(DESTDIR)$(PREFIX)/lib/systemd/system; \
 	    sed 's|/usr/local/bin/|$(PREFIX)/bin/|g' systemd/recalld.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/recalld.service; fi
-	@for f in docs/examples/recalld.yaml; do [ -f "$$f" ] || continue; set -x; \
-	    install -D -m 644 "$$f" "$(DESTDIR)$(PREFIX)/share/doc/recalld/examples/$${f##*/}"; done
+	install -D -m 644 docs/examples/recalld.yaml $(DESTDIR)$(PREFIX)/share/doc/recalld/examples/recalld.yaml
 
 clean: ## remove build/ (faiss stays in its cache: ann/faiss-build.sh where)
 	rm -rf build
 
-# bench and fuzz are listed once they exist
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' Makefile $(foreach t,bench fuzz,$(if $(wildcard tests/$(t)/run.sh),,| grep -v '^$(t):')) | \
+	@grep -hE '^[a-z-]+:.*## ' Makefile | \
 	    sed -E 's/:.*## /\t/' | expand -t 12

@@ -109,7 +109,8 @@ int ann_search(const struct ann *index, struct ann_workspace *ws, const struct a
                struct ann_answer *answer, struct err *e);
 
 /* Mean recall@k of `count` queries [count, dim] at an effort (0: the default), against the exact engine: the share of
- * the true k (or n, if less) that were found. A row that ties with the last true one counts as true. */
+ * the true k (or n, if less) that were found. A row that ties with the last true one counts as true.
+ * threads >= 1; the calling thread is one of them. */
 int ann_measure_recall(const struct ann *index, const float *queries, size_t count, size_t k, size_t effort,
                        unsigned threads, double *recall, struct err *e);
 

@@ -72,7 +72,7 @@ static void *work(void *arg)
     return NULL;
 }
 
-/* Runs all queries once. Threads that can't be started leave their share to the others. */
+/* Runs all queries once, on this thread and threads - 1 more; those that can't be started leave their share to it. */
 static int measure(struct measurement *m, unsigned threads, struct err *e)
 {
     struct worker *workers = mem_array(threads, sizeof *workers);
@@ -81,16 +81,20 @@ static int measure(struct measurement *m, unsigned threads, struct err *e)
     }
     atomic_store(&m->next, 0);
     atomic_store(&m->found, 0);
-    unsigned started = 0;
+    workers[0].m = m;
+    unsigned started = 1;
     for (; started < threads; started++) {
         workers[started].m = m;
         if (pthread_create(&workers[started].thread, NULL, work, &workers[started]) != 0) {
             break;
         }
     }
-    int rc = started > 0 ? 0 : err_set(e, "no thread could be started");
+    work(&workers[0]);
+    int rc = 0;
     for (unsigned i = 0; i < started; i++) {
-        pthread_join(workers[i].thread, NULL);
+        if (i > 0) {
+            pthread_join(workers[i].thread, NULL);
+        }
         if (workers[i].rc != 0) {
             rc = err_set(e, "%s", workers[i].err.message);
         }

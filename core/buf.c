@@ -86,8 +86,7 @@ void buf_printf(struct buf *b, const char *format, ...)
     b->len += (size_t)n;
 }
 
-/* The length of the UTF-8 sequence at p (1 to 4), or 0 when it is none (RFC 3629: no overlong form, no surrogate). */
-static size_t utf8_length(const unsigned char *p, size_t n)
+size_t utf8_length(const unsigned char *p, size_t n)
 {
     if (p[0] < 0x80) {
         return 1;

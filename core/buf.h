@@ -31,6 +31,10 @@ void buf_add(struct buf *b, const void *bytes, size_t n);
 void buf_puts(struct buf *b, const char *text);
 void buf_printf(struct buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* The length of the UTF-8 sequence at p (1 to 4) in n > 0 bytes, or 0 when it is none (RFC 3629: no overlong form, no
+ * surrogate, nothing beyond U+10FFFF). */
+size_t utf8_length(const unsigned char *p, size_t n);
+
 /* Adds `text` as a JSON string with its quotes. Bytes that are not UTF-8 become U+FFFD. */
 void buf_json_string(struct buf *b, const char *text, size_t n);
 

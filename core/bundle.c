@@ -603,7 +603,7 @@ static int check_probe(const struct probes *p, const struct bundle *b, size_t i,
     return check_probe_items(b, vector, &p->best[i], items, i, e);
 }
 
-static int check_probes(const struct bundle *b, struct err *e)
+static int check_probes(struct bundle *b, struct err *e)
 {
     struct probes p = {0};
     int result = -1;
@@ -619,6 +619,9 @@ static int check_probes(const struct bundle *b, struct err *e)
             goto out;
         }
     }
+    b->probe_vectors = p.vectors;
+    b->n_probes = p.n;
+    p.vectors = NULL;
     result = 0;
 out:
     json_decref(p.json);
@@ -665,6 +668,7 @@ void bundle_free(struct bundle *b)
     }
     mem_free(b->maps);
     mem_free(b->attributes);
+    mem_free(b->probe_vectors);
     mem_free(b->index_path);
     mem_free(b->dir);
     json_decref(b->manifest);

@@ -42,6 +42,9 @@ struct bundle {
     struct bundle_attribute *attributes; /* [n_attributes] */
     size_t n_attributes;
 
+    float *probe_vectors; /* [n_probes, dim] the golden probes' users, as this program computes them; owned */
+    size_t n_probes;
+
     const char *index_engine;  /* "flat", "faiss", ... */
     const char *index_factory; /* "" when the engine has none */
     char *index_path;          /* NULL when the engine keeps no file */

@@ -151,16 +151,22 @@ void tower_forward(const struct tower *t, const struct feature_rows *rows, size_
     }
 }
 
+void tower_embed_block(const struct tower *t, enum similarity similarity, const struct feature_rows *rows, size_t first,
+                       size_t count, struct tower_pass *p, float *out)
+{
+    size_t dim = t->spec->output_dim;
+    tower_forward(t, rows, first, count, p);
+    memcpy(out, p->output, count * dim * sizeof *out);
+    if (similarity == SIMILARITY_COSINE) {
+        vec_normalize_rows(out, count, dim, NULL);
+    }
+}
+
 void tower_embed(const struct tower *t, enum similarity similarity, const struct feature_rows *rows,
                  struct tower_pass *p, float *out)
 {
-    size_t dim = t->spec->output_dim;
     for (size_t first = 0; first < rows->n; first += p->capacity) {
         size_t count = rows->n - first < p->capacity ? rows->n - first : p->capacity;
-        tower_forward(t, rows, first, count, p);
-        memcpy(out + first * dim, p->output, count * dim * sizeof *out);
-        if (similarity == SIMILARITY_COSINE) {
-            vec_normalize_rows(out + first * dim, count, dim, NULL);
-        }
+        tower_embed_block(t, similarity, rows, first, count, p, out + first * t->spec->output_dim);
     }
 }

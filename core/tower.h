@@ -45,7 +45,11 @@ void tower_pass_release(struct tower_pass *p);
 void tower_forward(const struct tower *t, const struct feature_rows *rows, size_t first, size_t count,
                    struct tower_pass *p);
 
-/* tower_forward, normalised under cosine, for all rows in blocks of the pass's capacity: out [rows->n, output_dim]. */
+/* tower_forward, normalised under cosine, into out [count, output_dim]. */
+void tower_embed_block(const struct tower *t, enum similarity similarity, const struct feature_rows *rows, size_t first,
+                       size_t count, struct tower_pass *p, float *out);
+
+/* tower_embed_block for all rows in blocks of the pass's capacity: out [rows->n, output_dim]. */
 void tower_embed(const struct tower *t, enum similarity similarity, const struct feature_rows *rows,
                  struct tower_pass *p, float *out);
 

@@ -127,9 +127,8 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
 {
     (void)what;
     struct daemon *d = arg;
-    uint64_t count;
-    ssize_t ignored = read(fd, &count, sizeof count);
-    (void)ignored; /* only that we were woken matters */
+    eventfd_t count; /* only that we were woken matters */
+    eventfd_read(fd, &count);
     snapshot_reap(&d->service.retired);
     collect_load(d);
     announce_ready(d);

@@ -33,7 +33,7 @@
 #include "server/service.h"
 #include "server/snapshot.h"
 
-enum { CHECK_QUERIES = 16, CHECK_K = 100, PROBES_LIMIT = 64 << 20, LOADER_NICE = 10 };
+enum { CHECK_QUERIES = 16, CHECK_K = 100, LOADER_NICE = 10 };
 
 /* An index that finds less than this part of what the trainer measured is not the index it measured. */
 static const double RECALL_FLOOR = 0.5;
@@ -79,40 +79,6 @@ static void install_sigbus_handler(void)
 
 /* --- loading --------------------------------------------------------------------------------------------------------*/
 
-/* The first vectors of the golden probes, new [*count, dim] array (mem_free), or NULL. bundle_open has checked them. */
-static float *read_probe_vectors(const struct bundle *b, size_t *count, struct err *e)
-{
-    float *vectors = NULL;
-    size_t size = 0;
-    json_t *json = NULL;
-    char *path = path_join(b->dir, "probes.json");
-    char *text = path ? file_read(path, PROBES_LIMIT, &size, e) : NULL;
-    if (text) {
-        json = json_loadb(text, size, 0, NULL);
-    }
-    const json_t *probes = json_object_get(json, "probes");
-    size_t n = json_array_size(probes) < CHECK_QUERIES ? json_array_size(probes) : CHECK_QUERIES;
-    if (n == 0) {
-        err_set(e, "probes.json: cannot be read any more");
-        goto out;
-    }
-    vectors = mem_array(n * b->dim, sizeof *vectors);
-    if (!vectors) {
-        err_nomem(e);
-        goto out;
-    }
-    for (size_t i = 0; i < n * b->dim; i++) {
-        const json_t *vector = json_object_get(json_array_get(probes, i / b->dim), "vector");
-        vectors[i] = (float)json_number_value(json_array_get(vector, i % b->dim));
-    }
-    *count = n;
-out:
-    json_decref(json);
-    mem_free(text);
-    mem_free(path);
-    return vectors;
-}
-
 /* What the trainer measured, or 1. */
 static double recorded_recall(const struct bundle *b)
 {
@@ -121,79 +87,19 @@ static double recorded_recall(const struct bundle *b)
     return json_is_number(recall) && value > 0.0 && value <= 1.0 ? value : 1.0;
 }
 
-struct check {
-    struct ann_workspace *workspace;
-    struct scored *found, *truth; /* [k] */
-    size_t k;
-};
-
-static bool contains(const struct scored *hits, size_t n, uint32_t row)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (hits[i].row == row) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* How many of the true best k the index finds for one query; *wanted is how many there are. */
-static int search_both(const struct ann *index, const struct check *c, const float *vector, size_t *hits,
-                       size_t *wanted, struct err *e)
-{
-    struct ann_query query = {.vector = vector, .k = c->k, .min_score = -INFINITY};
-    struct ann_answer found, truth;
-    if (ann_search(index, c->workspace, &query, c->found, &found, e) != 0) {
-        return -1;
-    }
-    query.exact = true;
-    if (ann_search(index, c->workspace, &query, c->truth, &truth, e) != 0) {
-        return -1;
-    }
-    for (size_t i = 0; i < truth.n; i++) {
-        *hits += contains(c->found, found.n, c->truth[i].row);
-    }
-    *wanted += truth.n;
-    return 0;
-}
-
-/* Recall on the probes. ann_measure_recall would do it on threads of its own, where a SIGBUS is not caught. */
-static int measure_recall(const struct ann *index, const float *queries, size_t count, uint32_t dim, struct check *c,
-                          double *recall, struct err *e)
-{
-    size_t hits = 0;
-    size_t wanted = 0;
-    c->workspace = ann_workspace_new(index, c->k, e);
-    c->found = mem_array(c->k, sizeof *c->found);
-    c->truth = mem_array(c->k, sizeof *c->truth);
-    if (!c->workspace || !c->found || !c->truth) {
-        return err_nomem(e);
-    }
-    for (size_t i = 0; i < count; i++) {
-        if (search_both(index, c, queries + i * dim, &hits, &wanted, e) != 0) {
-            return -1;
-        }
-    }
-    *recall = wanted > 0 ? (double)hits / (double)wanted : 0.0;
-    return 0;
-}
-
-/* Also warms the index: these are real searches. */
+/* Also warms the index: these are real searches. One thread is this one, where a SIGBUS is caught. */
 static int check_index(const struct bundle *b, const struct ann *index, double *recall, struct err *e)
 {
-    size_t count = 0;
-    struct check c = {.k = b->n_items < CHECK_K ? b->n_items : CHECK_K};
-    float *queries = read_probe_vectors(b, &count, e);
-    int result = queries ? measure_recall(index, queries, count, b->dim, &c, recall, e) : -1;
-    if (result == 0 && !(*recall >= RECALL_FLOOR * recorded_recall(b))) {
-        result = err_set(e, "index: finds only %.3f of the true top %zu on the golden probes (%.3f when it was built)",
-                         *recall, c.k, recorded_recall(b));
+    size_t count = b->n_probes < CHECK_QUERIES ? b->n_probes : CHECK_QUERIES;
+    size_t k = b->n_items < CHECK_K ? b->n_items : CHECK_K;
+    if (ann_measure_recall(index, b->probe_vectors, count, k, 0, 1, recall, e) != 0) {
+        return -1;
     }
-    ann_workspace_free(c.workspace);
-    mem_free(c.found);
-    mem_free(c.truth);
-    mem_free(queries);
-    return result;
+    if (!(*recall >= RECALL_FLOOR * recorded_recall(b))) {
+        return err_set(e, "index: finds only %.3f of the true top %zu on the golden probes (%.3f when it was built)",
+                       *recall, k, recorded_recall(b));
+    }
+    return 0;
 }
 
 /* Brings every page of the mapped vectors into this process's page tables. */

@@ -3,14 +3,14 @@
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 void service_wake_control(const struct service *service)
 {
-    const uint64_t one = 1;
-    ssize_t ignored = write(service->control_fd, &one, sizeof one);
-    (void)ignored; /* the counter is full: the control thread is being woken anyway */
+    eventfd_write(service->control_fd,
+                  1); /* fails when the counter is full: the control thread is being woken anyway */
 }
 
 bool service_is_ready(const struct service *service)

@@ -2,6 +2,7 @@
 
 #include <stdint.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "ann/ann.h"
@@ -74,9 +75,7 @@ void snapshot_unref(struct snapshot *s)
     } while (
         !atomic_compare_exchange_weak_explicit(&retired->first, &first, s, memory_order_release, memory_order_relaxed));
     if (retired->wake_fd >= 0) {
-        const uint64_t one = 1;
-        ssize_t ignored = write(retired->wake_fd, &one, sizeof one);
-        (void)ignored; /* the counter is full: somebody is being woken anyway */
+        eventfd_write(retired->wake_fd, 1); /* fails when the counter is full: somebody is being woken anyway */
     }
 }
 

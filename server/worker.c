@@ -73,9 +73,8 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
 {
     (void)what;
     struct worker *w = arg;
-    uint64_t count;
-    ssize_t ignored = read(fd, &count, sizeof count);
-    (void)ignored; /* only that we were woken matters */
+    eventfd_t count; /* only that we were woken matters */
+    eventfd_read(fd, &count);
     unsigned orders = atomic_load_explicit(&w->orders, memory_order_acquire);
     if (orders & WORKER_ORDER_STOP) {
         event_base_loopbreak(w->base);
@@ -162,9 +161,7 @@ int worker_start(struct worker *w, struct err *e)
 
 static void wake(struct worker *w)
 {
-    const uint64_t one = 1;
-    ssize_t ignored = write(w->wake_fd, &one, sizeof one);
-    (void)ignored; /* the counter is full: it is being woken anyway */
+    eventfd_write(w->wake_fd, 1); /* fails when the counter is full: it is being woken anyway */
 }
 
 void worker_give_snapshot(struct worker *w, struct snapshot *s)

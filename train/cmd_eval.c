@@ -306,29 +306,6 @@ static int read_pairs(struct run *run, const struct options *o, struct err *e)
     return o->exclude == NULL ? 0 : dataset_eval_file(&file, PAIRS_SEEN, items, run->users, &run->seen, NULL, e);
 }
 
-/* Table rows of the catalogue's items in the history's vocabulary. */
-static int map_history(struct run *run, struct err *e)
-{
-    const struct tower_spec *spec = &run->d.schema.towers[SIDE_USER];
-    run->d.history = -1;
-    for (uint32_t i = 0; i < spec->n_features; i++) {
-        run->d.history = spec->features[i].type == FEATURE_SEQUENCE ? (int)i : run->d.history;
-    }
-    if (run->d.history < 0) {
-        return 0;
-    }
-    run->d.history_row = mem_array(run->d.n_items, sizeof *run->d.history_row);
-    if (run->d.history_row == NULL) {
-        return err_nomem(e);
-    }
-    for (size_t i = 0; i < run->d.n_items; i++) {
-        size_t n;
-        const char *id = strtab_get(&run->bundle->item_ids, i, &n);
-        run->d.history_row[i] = feature_lookup(&spec->features[run->d.history], id, n);
-    }
-    return 0;
-}
-
 static json_t *rank(struct run *run, const struct options *o, struct ranker ranker, const char *name, struct err *e)
 {
     struct evaluation ev = {
@@ -387,7 +364,8 @@ static int evaluate_bundle(struct run *run, const struct options *o, struct err 
     run->d.schema = b->schema; /* a borrowed copy: the bundle stays its owner */
     run->d.n_users = idmap_count(run->users);
     run->d.n_items = b->n_items;
-    if (encode_users(run, o->users, e) < 0 || map_history(run, e) < 0) {
+    run->d.item_ids = b->item_ids;
+    if (encode_users(run, o->users, e) < 0 || dataset_map_history(&run->d, e) < 0) {
         goto out;
     }
     ranker = tower_ranker_new(&run->d, o->exclude == NULL ? NULL : &run->seen, &b->towers[SIDE_USER], b->item_vectors,

@@ -233,7 +233,7 @@ static int encode(struct dataset *d, const struct side_state sides[2], struct er
     return 0;
 }
 
-static int prepare_history(struct dataset *d, struct err *e)
+int dataset_map_history(struct dataset *d, struct err *e)
 {
     const struct tower_spec *spec = &d->schema.towers[SIDE_USER];
     d->history = -1;
@@ -343,7 +343,7 @@ static int load(struct loader *l, struct err *e)
         side_warn_without_row(&l->sides[side], n_in_events[side]);
     }
     if (number_items(l, n_in_events[SIDE_ITEM], e) < 0 || finish_parts(l, e) < 0 || finish_schema(l, e) < 0 ||
-        encode(l->d, l->sides, e) < 0 || prepare_history(l->d, e) < 0) {
+        encode(l->d, l->sides, e) < 0 || dataset_map_history(l->d, e) < 0) {
         return -1;
     }
     summarize(l, n_test_rows);

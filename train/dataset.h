@@ -57,6 +57,9 @@ void dataset_free(struct dataset *d); /* NULL is fine */
 size_t dataset_history(const struct dataset *d, const struct interactions *part, uint32_t user, size_t position,
                        int32_t *out);
 
+/* Fills history and history_row from schema, item_ids and n_items (dataset_load has done it). */
+int dataset_map_history(struct dataset *d, struct err *e);
+
 /* The same for parts that are not a dataset's: row [items] maps items to what is written, at most `last` of them. */
 size_t interactions_history(const struct interactions *part, uint32_t user, size_t position, uint32_t last,
                             const int32_t *row, int32_t *out);

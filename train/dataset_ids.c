@@ -13,26 +13,6 @@
 static const char not_utf8[] = "not valid UTF-8";
 static const char control[] = "has a control character";
 
-/* Length of the sequence with a first byte >= 0x80, 0 when it is broken, overlong, a surrogate or beyond U+10FFFF. */
-static size_t sequence_length(const unsigned char *p, size_t n)
-{
-    size_t length = p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
-    if (p[0] < 0xc2 || p[0] > 0xf4 || length > n) {
-        return 0;
-    }
-    unsigned char low = p[0] == 0xe0 ? 0xa0 : p[0] == 0xf0 ? 0x90 : 0x80;
-    unsigned char high = p[0] == 0xed ? 0x9f : p[0] == 0xf4 ? 0x8f : 0xbf;
-    if (p[1] < low || p[1] > high) {
-        return 0;
-    }
-    for (size_t i = 2; i < length; i++) {
-        if ((p[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-    }
-    return length;
-}
-
 const char *text_check(const char *text, size_t length)
 {
     const unsigned char *p = (const unsigned char *)text;
@@ -40,7 +20,7 @@ const char *text_check(const char *text, size_t length)
         if (p[i] < 0x20 || p[i] == 0x7f) {
             return control;
         }
-        size_t n = p[i] < 0x80 ? 1 : sequence_length(p + i, length - i);
+        size_t n = utf8_length(p + i, length - i);
         if (n == 0) {
             return not_utf8;
         }

@@ -482,11 +482,7 @@ static void *run_embed(void *arg)
             break;
         }
         size_t count = job->rows->n - first < EMBED_BLOCK ? job->rows->n - first : EMBED_BLOCK;
-        tower_forward(job->tower, job->rows, first, count, &pass);
-        memcpy(job->out + first * dim, pass.output, count * dim * sizeof *job->out);
-        if (job->similarity == SIMILARITY_COSINE) {
-            vec_normalize_rows(job->out + first * dim, count, dim, NULL);
-        }
+        tower_embed_block(job->tower, job->similarity, job->rows, first, count, &pass, job->out + first * dim);
     }
     tower_pass_release(&pass);
     return NULL;

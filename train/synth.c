@@ -190,13 +190,9 @@ static void writer_open(struct writer *out, const char *dir, const char *name, s
 
 static void writer_flush(struct writer *out)
 {
-    for (size_t done = 0; !out->failed && done < out->text.len;) {
-        ssize_t n = write(out->fd, out->text.data + done, out->text.len - done);
-        if (n < 0 && errno != EINTR) {
-            err_set(out->e, "%s: %s", out->path, strerror(errno));
-            out->failed = true;
-        }
-        done += n > 0 ? (size_t)n : 0;
+    if (!out->failed && fd_write(out->fd, out->text.data, out->text.len) < 0) {
+        err_set(out->e, "%s: %s", out->path, strerror(errno));
+        out->failed = true;
     }
     if (buf_failed(&out->text)) {
         err_nomem(out->e);
