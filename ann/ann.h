@@ -114,10 +114,23 @@ int ann_search(const struct ann *index, struct ann_workspace *ws, const struct a
 int ann_measure_recall(const struct ann *index, const float *queries, size_t count, size_t k, size_t effort,
                        unsigned threads, double *recall, struct err *e);
 
-/* Finds the smallest effort of a doubling ladder that reaches `target` recall@k on these queries, sets it as the index's
- * default, and reports both. When none does, the largest is set and *recall says what it gives. Not while other threads
- * search the index. */
+/* What ann_tune found, and measured on its way: the ladder's efforts up to the chosen one and at most ANN_TUNE_BEYOND
+ * more, ascending, so that a picture can show what more effort would give. */
+enum { ANN_TUNE_POINTS = 16, ANN_TUNE_BEYOND = 2 };
+struct ann_tuning {
+    size_t effort; /* the index's default from now on; 0 for flat */
+    double recall; /* what it gives */
+    size_t n;      /* 0 for flat */
+    struct {
+        size_t effort;
+        double recall;
+    } points[ANN_TUNE_POINTS];
+};
+
+/* Finds the smallest effort of a doubling ladder that reaches `target` recall@k on these queries and sets it as the
+ * index's default. When none does, the largest is set, and the result says what it gives. Not while other threads search
+ * the index. */
 int ann_tune(struct ann *index, const float *queries, size_t count, size_t k, double target, unsigned threads,
-             size_t *effort, double *recall, struct err *e);
+             struct ann_tuning *result, struct err *e);
 
 #endif

@@ -137,25 +137,34 @@ int ann_measure_recall(const struct ann *index, const float *queries, size_t cou
 }
 
 int ann_tune(struct ann *index, const float *queries, size_t count, size_t k, double target, unsigned threads,
-             size_t *effort, double *recall, struct err *e)
+             struct ann_tuning *result, struct err *e)
 {
-    *effort = ann_effort(index);
-    *recall = 1;
+    *result = (struct ann_tuning){.effort = ann_effort(index), .recall = 1};
     if (index->engine->exact || index->vectors.n == 0) {
         return 0;
     }
     struct measurement m = {.index = index, .queries = queries, .count = count, .k = k};
     struct ann_effort_range range = index->engine->effort_range(index, k);
     int rc = measure_truth(&m, threads, e);
-    for (size_t next = range.first; rc == 0; next *= 2) {
+    bool reached = false;
+    size_t beyond = 0;
+    for (size_t next = range.first; rc == 0 && result->n < ANN_TUNE_POINTS; next *= 2) {
         ann_set_effort(index, next < range.last ? next : range.last);
         rc = measure(&m, threads, e);
-        *recall = rc == 0 ? measured_recall(&m) : 0;
-        if (*recall >= target || next >= range.last) {
+        double recall = rc == 0 ? measured_recall(&m) : 0;
+        result->points[result->n].effort = ann_effort(index);
+        result->points[result->n++].recall = recall;
+        if (!reached) {
+            result->effort = ann_effort(index);
+            result->recall = recall;
+        }
+        beyond += reached;
+        reached = reached || recall >= target;
+        if (next >= range.last || (reached && (recall >= 1 || beyond == ANN_TUNE_BEYOND))) {
             break;
         }
     }
-    *effort = ann_effort(index);
+    ann_set_effort(index, result->effort);
     mem_free(m.truth);
     return rc;
 }

@@ -12,6 +12,16 @@ static void show_progress(void *arg, size_t done, size_t total)
     progress_update(p, (double)done);
 }
 
+static json_t *curve_to_json(const struct ann_tuning *tuning)
+{
+    json_t *curve = json_array();
+    for (size_t i = 0; i < tuning->n; i++) {
+        json_array_append_new(curve, json_pack("{s:I, s:f}", "effort", (json_int_t)tuning->points[i].effort, "recall",
+                                               tuning->points[i].recall));
+    }
+    return curve;
+}
+
 struct ann *index_build(const struct index_options *options, const struct ann_vectors *vectors, const float *queries,
                         size_t n_queries, json_t **record, struct err *e)
 {
@@ -32,22 +42,22 @@ struct ann *index_build(const struct index_options *options, const struct ann_ve
         return NULL;
     }
     size_t k = vectors->n < INDEX_RECALL_K ? vectors->n : INDEX_RECALL_K;
-    size_t effort = 0;
-    double recall = 1.0;
-    if (ann_tune(index, queries, n_queries, k, options->target_recall, options->threads, &effort, &recall, e) < 0) {
+    struct ann_tuning tuning;
+    if (ann_tune(index, queries, n_queries, k, options->target_recall, options->threads, &tuning, e) < 0) {
         ann_free(index);
         return NULL;
     }
-    if (recall < options->target_recall) {
+    if (tuning.recall < options->target_recall) {
         log_warn(
             "index %s: recall@%zu against exact is %.4f at the largest effort tried, below index.target_recall %.4f; "
             "try another factory or engine",
-            options->factory[0] != '\0' ? options->factory : options->engine, k, recall, options->target_recall);
+            options->factory[0] != '\0' ? options->factory : options->engine, k, tuning.recall, options->target_recall);
     }
     double bytes = (double)ann_bytes(index) / (double)vectors->n;
-    *record = json_pack("{s:s, s:s, s:I, s:f, s:f, s:f, s:f}", "engine", options->engine, "factory", options->factory,
-                        "effort", (json_int_t)effort, "recall@100", recall, "target_recall", options->target_recall,
-                        "build_seconds", round(seconds * 1e3) / 1e3, "bytes_per_item", round(bytes * 10) / 10);
+    *record = json_pack("{s:s, s:s, s:I, s:f, s:f, s:f, s:f, s:o}", "engine", options->engine, "factory",
+                        options->factory, "effort", (json_int_t)tuning.effort, "recall@100", tuning.recall,
+                        "target_recall", options->target_recall, "build_seconds", round(seconds * 1e3) / 1e3,
+                        "bytes_per_item", round(bytes * 10) / 10, "curve", curve_to_json(&tuning));
     if (*record == NULL) {
         err_nomem(e);
         ann_free(index);

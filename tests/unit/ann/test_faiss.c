@@ -147,18 +147,18 @@ static void recall_and_round_trip(void **state)
         struct err e = ERR_INIT;
         char *path = scratch(w, "round_trip");
         struct ann *index = build(&w->v, FACTORIES[f].factory, 1);
-        size_t effort;
-        double tuned, recall;
-        assert_int_equal(ann_tune(index, w->held_out, QUERIES, K, 0.99, 2, &effort, &tuned, &e), 0);
+        struct ann_tuning tuned;
+        double recall;
+        assert_int_equal(ann_tune(index, w->held_out, QUERIES, K, 0.99, 2, &tuned, &e), 0);
         assert_int_equal(ann_measure_recall(index, w->queries, QUERIES, K, 0, 1, &recall, &e), 0);
-        if (recall < FACTORIES[f].recall - 0.03 || tuned < FACTORIES[f].recall) {
-            fail_msg("%s: recall %.3f (tuned on: %.3f)", FACTORIES[f].factory, recall, tuned);
+        if (recall < FACTORIES[f].recall - 0.03 || tuned.recall < FACTORIES[f].recall) {
+            fail_msg("%s: recall %.3f (tuned on: %.3f)", FACTORIES[f].factory, recall, tuned.recall);
         }
         assert_true(ann_bytes(index) > 0);
         answers(w, index, 0, before);
         save(index, path);
-        struct ann *opened = reopen(w, path, effort);
-        assert_int_equal(ann_effort(opened), effort);
+        struct ann *opened = reopen(w, path, tuned.effort);
+        assert_int_equal(ann_effort(opened), tuned.effort);
         assert_string_equal(ann_engine_name(opened), "faiss");
         answers(w, opened, 0, after);
         assert_memory_equal(before, after, sizeof before);

@@ -176,11 +176,10 @@ static void no_vectors(void **state)
         struct ann_answer a = search(index, ws, &q, hits);
         assert_int_equal(a.n, 0);
         assert_false(a.complete);
-        size_t effort;
-        double recall;
+        struct ann_tuning tuned;
         struct err e = ERR_INIT;
-        assert_int_equal(ann_tune(index, vector, 1, 5, 0.9, 2, &effort, &recall, &e), 0);
-        assert_true(recall == 1);
+        assert_int_equal(ann_tune(index, vector, 1, 5, 0.9, 2, &tuned, &e), 0);
+        assert_true(tuned.recall == 1 && tuned.n == 0);
         ann_workspace_free(ws);
         ann_free(index);
     }
@@ -400,23 +399,39 @@ static void large_k_and_effort_are_answered_exactly(void **state)
     assert_hits_equal(hits, expected, 200);
 }
 
+/* Ascending up to the chosen point, which is the first to reach the target, and no more than ANN_TUNE_BEYOND after it. */
+static void expect_curve(const struct ann_tuning *tuned, double target)
+{
+    size_t chosen = 0;
+    while (chosen < tuned->n && tuned->points[chosen].recall < target) {
+        chosen++;
+    }
+    assert_true(chosen < tuned->n && tuned->n <= chosen + 1 + ANN_TUNE_BEYOND);
+    assert_int_equal(tuned->points[chosen].effort, tuned->effort);
+    assert_true(tuned->points[chosen].recall == tuned->recall);
+    for (size_t i = 1; i < tuned->n; i++) {
+        assert_true(tuned->points[i].effort > tuned->points[i - 1].effort);
+    }
+    assert_true(tuned->n == chosen + 1 + ANN_TUNE_BEYOND || tuned->points[tuned->n - 1].recall == 1);
+}
+
 static void tuning_reaches_its_target(void **state)
 {
     struct world *w = *state;
     struct err e = ERR_INIT;
-    size_t effort;
     size_t least = 0;
     static const double targets[] = {0.5, 0.9, 0.99, 1.0};
     for (size_t i = 0; i < sizeof targets / sizeof targets[0]; i++) {
-        double recall;
+        struct ann_tuning tuned;
         double again;
-        assert_int_equal(ann_tune(w->index, w->queries, QUERIES, K, targets[i], 2, &effort, &recall, &e), 0);
-        assert_true(recall >= targets[i]);
-        assert_true(effort >= least);
-        assert_int_equal(ann_effort(w->index), effort);
+        assert_int_equal(ann_tune(w->index, w->queries, QUERIES, K, targets[i], 2, &tuned, &e), 0);
+        assert_true(tuned.recall >= targets[i]);
+        assert_true(tuned.effort >= least);
+        assert_int_equal(ann_effort(w->index), tuned.effort);
         assert_int_equal(ann_measure_recall(w->index, w->queries, QUERIES, K, 0, 3, &again, &e), 0);
-        assert_true(fabs(again - recall) < 1e-12); /* any number of threads gives the same */
-        least = effort;
+        assert_true(fabs(again - tuned.recall) < 1e-12); /* any number of threads gives the same */
+        least = tuned.effort;
+        expect_curve(&tuned, targets[i]);
     }
     ann_set_effort(w->index, 0);
 }

@@ -63,8 +63,23 @@ static void test_flat(void **state)
     assert_string_equal(json_string_value(json_object_get(record, "engine")), "flat");
     assert_true(number(record, "recall@100") == 1.0);
     assert_true(number(record, "bytes_per_item") == 0);
+    assert_int_equal(json_array_size(json_object_get(record, "curve")), 0);
     json_decref(record);
     ann_free(index);
+}
+
+/* Its points are what was measured, the chosen one among them. */
+static void expect_curve(const json_t *record)
+{
+    size_t i;
+    json_t *point;
+    bool found = false;
+    json_array_foreach(json_object_get(record, "curve"), i, point)
+    {
+        found |= number(point, "effort") == number(record, "effort") &&
+                 number(point, "recall") == number(record, "recall@100");
+    }
+    assert_true(found);
 }
 
 static void test_faiss(void **state)
@@ -78,6 +93,7 @@ static void test_faiss(void **state)
         assert_true(number(record, "recall@100") >= 0.95 && number(record, "recall@100") <= 1);
         assert_true(number(record, "bytes_per_item") > 0 && number(record, "build_seconds") >= 0);
         assert_true(number(record, "target_recall") == 0.95);
+        expect_curve(record);
         json_decref(record);
         ann_free(index);
     }
