@@ -121,6 +121,7 @@ static void check_columns(const struct check *c)
         check_column(c, events, "data.events.item", config->data.events.item);
         check_column(c, events, "data.events.time", config->data.events.time);
         check_column(c, events, "data.events.label", config->data.events.label);
+        check_column(c, events, "data.events.weight", config->data.events.weight);
     }
     if (same(config->data.events.user, config->data.events.item)) {
         PROBLEM(c, "data.events.item", "is the same column as data.events.user");

@@ -87,6 +87,9 @@ static const struct param rows[] = {
      .sentence = "its column with a number that says how good the event is; absent: every row is a positive"},
     {"data.events.label_min", PARAM_FLOAT, AT(data.events.label_min), .default_text = "1", .min = -1e15, .max = 1e15,
      .sentence = "rows with a label below are dropped, the others are positives"},
+    {"data.events.weight", PARAM_STRING, AT(data.events.weight),
+     .sentence = "its column with a number >= 0: how much the event counts in training; 0 leaves it out; absent: all "
+                 "alike"},
     {"data.events.columns", PARAM_STRINGS, AT(data.columns_events),
      .sentence = "names of its columns when header is false"},
     {"data.delimiter", PARAM_SEPARATOR, AT(data.delimiter), .default_text = ",",

@@ -28,6 +28,7 @@ struct events_config {
     char *time;        /* column of a number or of an ISO 8601 date/time; NULL: none */
     char *label;       /* column of a number; NULL: every row is a positive */
     double label_min;  /* rows with label >= this are positives, others are dropped (and counted) */
+    char *weight;      /* column of a number >= 0: how much the event counts in the loss; NULL: all alike */
 };
 
 enum split_method { SPLIT_NONE, SPLIT_LEAVE_LAST, SPLIT_TIME, SPLIT_FILE };

@@ -47,17 +47,21 @@ static struct csv_options format_of(const struct train_config *config, char **co
 
 /* --- events --------------------------------------------------------------------------------------------------------*/
 
-static int read_events(struct loader *l, struct event_log *log, const char *path, struct err *e)
+/* Reads a file of events; with `columns` as the configuration has them or fewer. */
+static int read_events(struct loader *l, struct event_log *log, const char *path, const struct events_config *columns,
+                       struct err *e)
 {
-    struct events_file file = {path, &l->config->data.events, format_of(l->config, l->config->data.columns_events)};
+    struct events_file file = {path, columns, format_of(l->config, l->config->data.columns_events)};
     if (event_log_read(log, &file, l->sides[SIDE_USER].ids, l->sides[SIDE_ITEM].ids, false, e) < 0) {
         return -1;
     }
     l->d->bad_rows += log->bad_rows;
     l->d->dropped_by_label += log->dropped_by_label;
+    l->d->dropped_by_weight += log->dropped_by_weight;
     if (log->n == 0) {
-        return err_set(e, "%s: no usable row (%llu below the label's minimum, %llu bad ones)", path,
-                       (unsigned long long)log->dropped_by_label, (unsigned long long)log->bad_rows);
+        return err_set(e, "%s: no usable row (%llu below the label's minimum, %llu of weight 0, %llu bad ones)", path,
+                       (unsigned long long)log->dropped_by_label, (unsigned long long)log->dropped_by_weight,
+                       (unsigned long long)log->bad_rows);
     }
     return 0;
 }
@@ -269,6 +273,9 @@ static void summarize(const struct loader *l, size_t n_test_rows)
     log_info("data: %zu users, %zu items, %zu train events, %zu test pairs; %llu rows dropped by label, %llu bad rows",
              d->n_users, d->n_items, d->train.n, d->test.n, (unsigned long long)d->dropped_by_label,
              (unsigned long long)d->bad_rows);
+    if (d->dropped_by_weight > 0) {
+        log_info("%llu events of weight 0 left out", (unsigned long long)d->dropped_by_weight);
+    }
     if (outside > 0) {
         log_warn("%llu test pairs name items that are neither in train nor in the items file: they count as missed",
                  outside);
@@ -326,8 +333,11 @@ static int load(struct loader *l, struct err *e)
         check_columns(&l->sides[SIDE_ITEM], &l->sides[SIDE_USER], e) < 0) {
         return -1;
     }
-    if (read_events(l, &l->log, config->data.events.path, e) < 0 ||
-        (config->data.split.method == SPLIT_FILE && read_events(l, &l->test_log, config->data.split.test, e) < 0)) {
+    struct events_config test_columns = config->data.events;
+    test_columns.weight = NULL; /* weights are of the loss: test pairs have none */
+    if (read_events(l, &l->log, config->data.events.path, &config->data.events, e) < 0 ||
+        (config->data.split.method == SPLIT_FILE &&
+         read_events(l, &l->test_log, config->data.split.test, &test_columns, e) < 0)) {
         return -1;
     }
     size_t n_in_events[2] = {idmap_count(l->sides[SIDE_USER].ids), idmap_count(l->sides[SIDE_ITEM].ids)};

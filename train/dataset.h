@@ -28,6 +28,7 @@ struct interactions {
     size_t n;
     uint32_t *item; /* [n] */
     int64_t *time;  /* [n], microseconds since 1970 or the plain number scaled by 10^6; NULL without a time column */
+    float *weight;  /* [n], > 0: how much an event counts in the loss; NULL: all 1. Train parts only */
     size_t *start;  /* [n_users + 1]: user u has [start[u], start[u + 1]) */
 };
 
@@ -42,7 +43,7 @@ struct dataset {
     struct feature_rows rows[2];      /* by side: users [n_users], items [n_items]; sequences empty (see history) */
     int history;                      /* index of the sequence feature of the user tower, or -1 */
     int32_t *history_row;             /* [n_items]: table row of each item in the sequence's vocabulary; NULL without */
-    uint64_t bad_rows, dropped_by_label;
+    uint64_t bad_rows, dropped_by_label, dropped_by_weight;
     void *owned; /* blocks behind the views */
 };
 
@@ -66,7 +67,7 @@ size_t interactions_history(const struct interactions *part, uint32_t user, size
 
 /* Cuts a validation part from train: with times the latest `fraction` of all train events by time, else a random
  * `fraction` of each user's events (at least one event of a user stays). `held` are sets like test: pairs that are also
- * in `rest`, and repetitions, are left out of it. Both results are new; release them. */
+ * in `rest`, and repetitions, are left out of it, and weights. Both results are new; release them. */
 int dataset_cut(const struct dataset *d, double fraction, uint64_t seed, struct interactions *rest,
                 struct interactions *held, struct err *e);
 void interactions_release(struct interactions *part); /* zeroed storage is fine */

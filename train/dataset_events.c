@@ -13,11 +13,19 @@
 #include "train/dataset_time.h"
 
 enum { BLOCK_EVENTS = 1 << 18, AHEAD = 16 };
+static const double WEIGHT_MAX = 1e6;
 
 struct event_block {
     int64_t *time; /* NULL without a time column */
+    float *weight; /* likewise */
     uint32_t user[BLOCK_EVENTS];
     uint32_t item[BLOCK_EVENTS];
+};
+
+/* What a row says besides who and what. */
+struct event_values {
+    int64_t time;
+    double label, weight;
 };
 
 /* --- reading -------------------------------------------------------------------------------------------------------*/
@@ -32,14 +40,18 @@ static int push_block(struct event_log *log)
         return -1;
     }
     block->time = NULL;
+    block->weight = NULL;
     log->blocks[log->n_blocks++] = block;
     if (log->timed) {
         block->time = mem_resize(NULL, 0, BLOCK_EVENTS, sizeof *block->time);
     }
-    return log->timed && block->time == NULL ? -1 : 0;
+    if (log->weighted) {
+        block->weight = mem_resize(NULL, 0, BLOCK_EVENTS, sizeof *block->weight);
+    }
+    return (log->timed && block->time == NULL) || (log->weighted && block->weight == NULL) ? -1 : 0;
 }
 
-static int push_event(struct event_log *log, uint32_t user, uint32_t item, int64_t time)
+static int push_event(struct event_log *log, uint32_t user, uint32_t item, const struct event_values *values)
 {
     size_t at = log->n % BLOCK_EVENTS;
     if (at == 0 && push_block(log) < 0) {
@@ -49,7 +61,10 @@ static int push_event(struct event_log *log, uint32_t user, uint32_t item, int64
     block->user[at] = user;
     block->item[at] = item;
     if (log->timed) {
-        block->time[at] = time;
+        block->time[at] = values->time;
+    }
+    if (log->weighted) {
+        block->weight[at] = (float)values->weight;
     }
     log->n++;
     return 0;
@@ -59,6 +74,7 @@ static void block_free(struct event_block *block)
 {
     if (block != NULL) {
         mem_free(block->time);
+        mem_free(block->weight);
         mem_free(block);
     }
 }
@@ -73,25 +89,27 @@ void event_log_release(struct event_log *log)
 }
 
 struct event_columns {
-    int user, item, time, label; /* -1: not there */
+    int user, item, time, label, weight; /* -1: not there */
 };
 
 static int find_columns(const struct csv *csv, const struct events_config *names, struct event_columns *c,
                         struct err *e)
 {
-    *c = (struct event_columns){-1, -1, -1, -1};
+    *c = (struct event_columns){-1, -1, -1, -1, -1};
     if ((c->user = csv_column(csv, names->user, e)) < 0 || (c->item = csv_column(csv, names->item, e)) < 0) {
         return -1;
     }
     if (names->time != NULL && (c->time = csv_column(csv, names->time, e)) < 0) {
         return -1;
     }
-    return names->label != NULL && (c->label = csv_column(csv, names->label, e)) < 0 ? -1 : 0;
+    if (names->label != NULL && (c->label = csv_column(csv, names->label, e)) < 0) {
+        return -1;
+    }
+    return names->weight != NULL && (c->weight = csv_column(csv, names->weight, e)) < 0 ? -1 : 0;
 }
 
 /* Checks the row's fields: -1 when all are good, else the column at fault and why in `reason`. */
-static int check_row(const struct span *f, const struct event_columns *c, int64_t *time, double *label,
-                     const char **reason)
+static int check_row(const struct span *f, const struct event_columns *c, struct event_values *v, const char **reason)
 {
     if ((*reason = id_check(f[c->user].text, f[c->user].length)) != NULL) {
         return c->user;
@@ -99,12 +117,17 @@ static int check_row(const struct span *f, const struct event_columns *c, int64_
     if ((*reason = id_check(f[c->item].text, f[c->item].length)) != NULL) {
         return c->item;
     }
-    if (c->time >= 0 && (*reason = time_parse(f[c->time].text, f[c->time].length, time)) != NULL) {
+    if (c->time >= 0 && (*reason = time_parse(f[c->time].text, f[c->time].length, &v->time)) != NULL) {
         return c->time;
     }
-    if (c->label >= 0 && number_parse(f[c->label].text, f[c->label].length, label) < 0) {
+    if (c->label >= 0 && number_parse(f[c->label].text, f[c->label].length, &v->label) < 0) {
         *reason = "the label is not a finite number";
         return c->label;
+    }
+    if (c->weight >= 0 && (number_parse(f[c->weight].text, f[c->weight].length, &v->weight) < 0 || v->weight < 0 ||
+                           v->weight > WEIGHT_MAX)) {
+        *reason = "the weight is not a number from 0 to 1e6";
+        return c->weight;
     }
     return -1;
 }
@@ -113,15 +136,18 @@ static int take_row(struct event_log *log, const struct events_file *file, const
                     const struct event_columns *c, struct idmap *users, struct idmap *items, bool known_users,
                     struct err *e)
 {
-    int64_t time = 0;
-    double label = 0;
+    struct event_values values = {0};
     const char *reason;
-    int column = check_row(f, c, &time, &label, &reason);
+    int column = check_row(f, c, &values, &reason);
     if (column >= 0) {
         return csv_reject(csv, column, reason, e);
     }
-    if (c->label >= 0 && label < file->columns->label_min) {
+    if (c->label >= 0 && values.label < file->columns->label_min) {
         log->dropped_by_label++;
+        return 0;
+    }
+    if (c->weight >= 0 && (float)values.weight <= 0) {
+        log->dropped_by_weight++;
         return 0;
     }
     const struct span *u = &f[c->user], *i = &f[c->item];
@@ -130,14 +156,14 @@ static int take_row(struct event_log *log, const struct events_file *file, const
         return 0;
     }
     uint32_t item = idmap_add(items, i->text, i->length);
-    bool failed = user == IDMAP_NONE || item == IDMAP_NONE || push_event(log, user, item, time) < 0;
+    bool failed = user == IDMAP_NONE || item == IDMAP_NONE || push_event(log, user, item, &values) < 0;
     return failed ? err_nomem(e) : 0;
 }
 
 int event_log_read(struct event_log *log, const struct events_file *file, struct idmap *users, struct idmap *items,
                    bool known_users, struct err *e)
 {
-    *log = (struct event_log){.timed = file->columns->time != NULL};
+    *log = (struct event_log){.timed = file->columns->time != NULL, .weighted = file->columns->weight != NULL};
     struct event_columns columns;
     const struct span *fields;
     int row = -1;
@@ -166,17 +192,20 @@ void interactions_release(struct interactions *part)
 {
     mem_free(part->item);
     mem_free(part->time);
+    mem_free(part->weight);
     mem_free(part->start);
     *part = (struct interactions){0};
 }
 
-int interactions_init(struct interactions *part, size_t n, bool timed, size_t n_users, struct err *e)
+int interactions_init(struct interactions *part, size_t n, bool timed, bool weighted, size_t n_users, struct err *e)
 {
     *part = (struct interactions){.n = n};
     part->item = mem_resize(NULL, 0, n, sizeof *part->item);
     part->time = timed ? mem_resize(NULL, 0, n, sizeof *part->time) : NULL;
+    part->weight = weighted ? mem_resize(NULL, 0, n, sizeof *part->weight) : NULL;
     part->start = mem_array(n_users + 1, sizeof *part->start);
-    if (part->item == NULL || part->start == NULL || (timed && part->time == NULL)) {
+    if (part->item == NULL || part->start == NULL || (timed && part->time == NULL) ||
+        (weighted && part->weight == NULL)) {
         interactions_release(part);
         return err_nomem(e);
     }
@@ -187,6 +216,7 @@ struct timed_item {
     int64_t time;
     uint32_t order; /* within the user: keeps the sort stable */
     uint32_t item;
+    float weight;
 };
 
 static int compare_times(const void *a, const void *b)
@@ -216,6 +246,7 @@ static int sort_by_time(struct interactions *part, size_t n_users, struct err *e
     for (size_t u = 0; u < n_users; u++) {
         uint32_t *item = part->item + part->start[u];
         int64_t *time = part->time + part->start[u];
+        float *weight = part->weight == NULL ? NULL : part->weight + part->start[u];
         size_t n = part->start[u + 1] - part->start[u];
         if (in_order(time, n)) {
             continue;
@@ -229,12 +260,15 @@ static int sort_by_time(struct interactions *part, size_t n_users, struct err *e
             }
         }
         for (size_t i = 0; i < n; i++) {
-            room[i] = (struct timed_item){time[i], (uint32_t)i, item[i]};
+            room[i] = (struct timed_item){time[i], (uint32_t)i, item[i], weight == NULL ? 1 : weight[i]};
         }
         qsort(room, n, sizeof *room, compare_times);
         for (size_t i = 0; i < n; i++) {
             time[i] = room[i].time;
             item[i] = room[i].item;
+            if (weight != NULL) {
+                weight[i] = room[i].weight;
+            }
         }
     }
     mem_free(room);
@@ -283,6 +317,9 @@ static void scatter_block(const struct event_block *block, size_t n, struct inte
         if (out->time != NULL) {
             out->time[at] = block->time[i];
         }
+        if (out->weight != NULL) {
+            out->weight[at] = block->weight[i];
+        }
     }
 }
 
@@ -291,7 +328,7 @@ static void scatter_block(const struct event_block *block, size_t n, struct inte
 int interactions_group(struct interactions *out, struct event_log *log, const uint32_t *user_rank, size_t n_users,
                        struct err *e)
 {
-    if (interactions_init(out, log->n, log->timed, n_users, e) < 0) {
+    if (interactions_init(out, log->n, log->timed, log->weighted, n_users, e) < 0) {
         return -1;
     }
     for (size_t b = 0; b < log->n_blocks; b++) {

@@ -12,13 +12,13 @@
 #include "core/idmap.h"
 #include "train/dataset.h"
 
-/* Events as a file has them, in its order: 8 bytes an event, 16 with times. */
+/* Events as a file has them, in its order: 8 bytes an event, 8 more with times, 4 more with weights. */
 struct event_log {
     size_t n;
-    bool timed;
+    bool timed, weighted;
     struct event_block **blocks; /* owned */
     size_t n_blocks, capacity;
-    uint64_t bad_rows, dropped_by_label;
+    uint64_t bad_rows, dropped_by_label, dropped_by_weight;
 };
 
 /* Reads a file into an empty log. Users and items become their numbers in the maps, which grow; with `known_users` only
@@ -32,9 +32,9 @@ int interactions_group(struct interactions *out, struct event_log *log, const ui
                        struct err *e);
 
 /* Room for n events of n_users users; `start` is zeroed, the rest is not. */
-int interactions_init(struct interactions *part, size_t n, bool timed, size_t n_users, struct err *e);
+int interactions_init(struct interactions *part, size_t n, bool timed, bool weighted, size_t n_users, struct err *e);
 
-/* Copies events with held_out[i] false to `rest` and the others to `held`. */
+/* Copies events with held_out[i] false to `rest` and the others, without their weights, to `held`. */
 int interactions_partition(const struct interactions *part, const bool *held_out, size_t n_users,
                            struct interactions *rest, struct interactions *held, struct err *e);
 

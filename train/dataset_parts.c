@@ -18,10 +18,10 @@ int interactions_partition(const struct interactions *part, const bool *held_out
     }
     bool timed = part->time != NULL;
     *held = (struct interactions){0};
-    if (interactions_init(rest, part->n - n_held, timed, n_users, e) < 0) {
+    if (interactions_init(rest, part->n - n_held, timed, part->weight != NULL, n_users, e) < 0) {
         return -1;
     }
-    if (interactions_init(held, n_held, timed, n_users, e) < 0) {
+    if (interactions_init(held, n_held, timed, false, n_users, e) < 0) {
         interactions_release(rest);
         return -1;
     }
@@ -34,6 +34,9 @@ int interactions_partition(const struct interactions *part, const bool *held_out
             p->item[at] = part->item[i];
             if (timed) {
                 p->time[at] = part->time[i];
+            }
+            if (p->weight != NULL) {
+                p->weight[at] = part->weight[i];
             }
         }
         rest->start[u + 1] = filled[0];

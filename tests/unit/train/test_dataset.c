@@ -77,8 +77,12 @@ static void world_init(struct world *w)
     struct train_config *c = &w->config;
     c->data.users = (struct table_config){keep_path(w, 0, files_write("users.csv", users_text)), "user"};
     c->data.items = (struct table_config){keep_path(w, 1, files_write("items.csv", items_text)), "item"};
-    c->data.events = (struct events_config){
-        keep_path(w, 2, files_write("events.csv", events_text)), "user", "item", "ts", "label", 1};
+    c->data.events = (struct events_config){.path = keep_path(w, 2, files_write("events.csv", events_text)),
+                                            .user = "user",
+                                            .item = "item",
+                                            .time = "ts",
+                                            .label = "label",
+                                            .label_min = 1};
     strcpy(c->data.delimiter, ",");
     c->data.header = true;
     c->data.split = (struct split_config){.method = SPLIT_LEAVE_LAST, .n = 1};
@@ -430,7 +434,7 @@ static struct interactions random_part(struct rng *rng, size_t n_users, uint32_t
 {
     struct err e = ERR_INIT;
     struct interactions part;
-    assert_int_equal(interactions_init(&part, n_users * most, moments > 0, n_users, &e), 0);
+    assert_int_equal(interactions_init(&part, n_users * most, moments > 0, false, n_users, &e), 0);
     part.n = 0;
     for (size_t u = 0; u < n_users; u++) {
         uint32_t n = rng_below(rng, most + 1);
@@ -552,6 +556,81 @@ static void test_cut_by_time(void **state)
     dataset_free(d);
 }
 
+/* --- weights -------------------------------------------------------------------------------------------------------*/
+
+static void expect_weights(const struct interactions *part, size_t n, const float *expected)
+{
+    assert_int_equal(part->n, n);
+    assert_non_null(part->weight);
+    assert_memory_equal(part->weight, expected, n * sizeof *expected);
+}
+
+/* Weights stay with their events through sorting, split and cut; 0 leaves an event out. */
+static void test_weights(void **state)
+{
+    (void)state;
+    struct world w;
+    world_init_ids(&w, "user,item,ts,w\nu,c,3,3\nu,a,1,.25\nv,a,2,1e3\nu,z,9,0\nu,b,2,2\nv,b,9,7\nu,d,4,4\n");
+    w.config.data.events.label = NULL;
+    w.config.data.events.weight = "w";
+    struct dataset *d = load(&w);
+    static const float train[] = {.25F, 2, 3, 1000};
+    expect_part(d, &d->train, "u: a@1 b@2 c@3; v: a@2");
+    expect_weights(&d->train, 4, train);
+    assert_null(d->test.weight);
+    assert_int_equal(d->dropped_by_weight, 1);
+    struct interactions rest, held;
+    struct err e = ERR_INIT;
+    assert_int_equal(dataset_cut(d, 0.3, 1, &rest, &held, &e), 0);
+    static const float kept[] = {.25F, 2, 1000};
+    expect_weights(&rest, 3, kept);
+    assert_null(held.weight);
+    interactions_release(&rest);
+    interactions_release(&held);
+    dataset_free(d);
+
+    w.config.data.split = (struct split_config){.method = SPLIT_FILE}; /* whose file needs no weights */
+    w.config.data.split.test = keep_path(&w, 3, files_write("test.csv", "user,item,ts\nu,d,5\nv,c,5\n"));
+    d = load(&w);
+    assert_int_equal(d->train.n, 6);
+    expect_part(d, &d->test, "v: c@5");
+    dataset_free(d);
+
+    w.config.data.split.method = SPLIT_NONE;
+    w.config.data.events.weight = NULL;
+    d = load(&w);
+    assert_null(d->train.weight);
+    dataset_free(d);
+}
+
+static void test_bad_weights(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"-1", "", "nan", "inf", "1e7", "heavy"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct world w;
+        struct buf b = BUF_INIT;
+        buf_printf(&b, "user,item,ts,w\nu,a,1,1\nu,b,2,%s\n", bad[i]);
+        world_init_ids(&w, b.data);
+        w.config.data.split.method = SPLIT_NONE;
+        w.config.data.events.label = NULL;
+        w.config.data.events.weight = "w";
+        expect_error(&w, "events.csv:3: w: the weight is not a number from 0 to 1e6");
+        w.config.data.max_bad_rows = 1;
+        struct dataset *d = load(&w);
+        expect_part(d, &d->train, "u: a@1");
+        dataset_free(d);
+        buf_release(&b);
+    }
+    struct world w;
+    world_init_ids(&w, "user,item,ts,w\nu,a,1,0\n");
+    w.config.data.events.label = NULL;
+    w.config.data.events.weight = "w";
+    expect_error(&w, "events.csv: no usable row (0 below the label's minimum, 1 of weight 0, 0 bad ones)");
+    w.config.data.events.weight = "x";
+    expect_error(&w, "events.csv: no column \"x\"");
+}
+
 /* --- history -------------------------------------------------------------------------------------------------------*/
 
 static size_t oracle_history(const struct interactions *part, uint32_t user, size_t position, uint32_t last,
@@ -669,7 +748,7 @@ static void test_errors(void **state)
     struct world w;
     world_init(&w);
     w.config.data.events.label_min = 5;
-    expect_error(&w, "events.csv: no usable row (10 below the label's minimum, 0 bad ones)");
+    expect_error(&w, "events.csv: no usable row (10 below the label's minimum, 0 of weight 0, 0 bad ones)");
     world_init(&w);
     w.config.data.split.n = 9;
     expect_error(&w, "events.csv: no test rows: no user has more than 9 events; use a smaller data.split.n");
@@ -948,6 +1027,8 @@ int main(void)
         cmocka_unit_test(test_mark_latest),
         cmocka_unit_test(test_cut_at_random),
         cmocka_unit_test(test_cut_by_time),
+        cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_bad_weights),
         cmocka_unit_test(test_history_oracle),
         cmocka_unit_test(test_bad_event_rows),
         cmocka_unit_test(test_bad_table_rows),

@@ -325,8 +325,8 @@ static void test_by_hand(void **state)
     uint32_t seen_items[] = {1, 0};
     size_t seen_start[] = {0, 0, 1, 2, 2};
     const uint32_t unreachable[] = {1, 0, 0, 0};
-    struct interactions relevant = {6, relevant_items, NULL, relevant_start};
-    struct interactions seen = {2, seen_items, NULL, seen_start};
+    struct interactions relevant = {.n = 6, .item = relevant_items, .start = relevant_start};
+    struct interactions seen = {.n = 2, .item = seen_items, .start = seen_start};
     struct evaluation ev = {4, 5, &seen, &relevant, unreachable, 0, {2, {2, 3}}, 1};
     struct metrics m;
     struct err e = ERR_INIT;
