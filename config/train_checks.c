@@ -366,6 +366,39 @@ static bool is_metric(const char *metric)
     return false;
 }
 
+/* A key of an optimizer or schedule that another one does not look at. */
+static void check_effect(const struct check *c, const char *key, bool has_effect, const char *without, const char *with)
+{
+    if (!has_effect && is_given(c, key)) {
+        PROBLEM(c, key, "has no effect with %s; use %s, or remove it", without, with);
+    }
+}
+
+static void check_optimizer(const struct check *c)
+{
+    const struct train_config *config = c->config;
+    const char *type = optimizer_type_words[config->optimizer.type];
+    const struct schedule_config *s = &config->optimizer.schedule;
+    const char *schedule = schedule_type_words[s->type];
+    if (word_was_read(c, "optimizer.type", type)) {
+        check_effect(c, "optimizer.momentum", config->optimizer.type == OPTIMIZER_SGD, type, "type: sgd");
+    }
+    if (word_was_read(c, "optimizer.schedule.type", schedule)) {
+        check_effect(c, "optimizer.schedule.every", s->type == SCHEDULE_STEP, schedule, "type: step");
+        check_effect(c, "optimizer.schedule.factor", s->type == SCHEDULE_STEP, schedule, "type: step");
+        check_effect(c, "optimizer.schedule.end_lr", s->type == SCHEDULE_COSINE, schedule, "type: cosine");
+    }
+    if (s->end_lr > config->optimizer.lr) {
+        PROBLEM(c, "optimizer.schedule.end_lr", "is above optimizer.lr (%g), where the schedule begins",
+                config->optimizer.lr);
+    }
+    if (config->optimizer.lr * config->optimizer.weight_decay >= 1) {
+        PROBLEM(c, "optimizer.weight_decay",
+                "times optimizer.lr (%g) must be below 1: a step would take all of a weight off it",
+                config->optimizer.lr);
+    }
+}
+
 static void check_training(const struct check *c)
 {
     const struct train_config *config = c->config;
@@ -399,5 +432,6 @@ void train_checks_run(const struct train_config *config, const struct node *root
     check_split(&c);
     check_towers(&c);
     check_training(&c);
+    check_optimizer(&c);
     check_files(&c);
 }

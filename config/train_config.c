@@ -21,7 +21,8 @@
 
 const char *const split_method_words[] = {"none", "leave_last", "time", "file", NULL};
 const char *const loss_type_words[] = {"softmax", NULL};
-const char *const optimizer_type_words[] = {"adagrad", "adam", NULL};
+const char *const optimizer_type_words[] = {"adagrad", "adam", "lazy_adam", "sgd", NULL};
+const char *const schedule_type_words[] = {"constant", "step", "cosine", NULL};
 static const char *const index_engine_words[] = {"flat", "faiss", NULL};
 
 static const char *const later_losses[] = {"pointwise", "triplet_hinge", "triplet_logistic", NULL};
@@ -130,9 +131,31 @@ static const struct param rows[] = {
     {"negatives.hard.source", PARAM_FIXED, 0, 0, .default_text = "none",
      .advice = "is not in this version; known: none"},
     {"optimizer.type", PARAM_ENUM, AT(optimizer.type), .default_text = "adagrad", .words = optimizer_type_words,
-     .sentence = "how gradients become steps"},
+     .sentence = "how gradients become steps: adagrad; adam, in which every row of every table moves with its momentum "
+                 "at every "
+                 "step; lazy_adam, in which only the rows of a batch do; sgd, with or without momentum"},
     {"optimizer.lr", PARAM_FLOAT, AT(optimizer.lr), .default_text = "0.1", .min = 1e-6, .max = 100,
-     .sentence = "step size; adagrad works around 0.1, adam around 0.001"},
+     .sentence = "learning rate: adagrad works around 0.1, adam and lazy_adam around 0.001"},
+    {"optimizer.schedule.type", PARAM_ENUM, AT(optimizer.schedule.type), .default_text = "constant",
+     .words = schedule_type_words,
+     .sentence = "how the learning rate goes on from lr: by steps, or along half a cosine"},
+    {"optimizer.schedule.warmup", PARAM_FLOAT, AT(optimizer.schedule.warmup), .default_text = "0", .min = 0, .max = 1e9,
+     .unit = "steps, or share",
+     .sentence = "the rate rises to lr over so many steps (batches); below 1: share of all steps"},
+    {"optimizer.schedule.every", PARAM_INT, AT(optimizer.schedule.every), .default_text = "10", .min = 1, .max = 10000,
+     .unit = "epochs", .sentence = "step: how long until the rate drops"},
+    {"optimizer.schedule.factor", PARAM_FLOAT, AT(optimizer.schedule.factor), .default_text = "0.1", .min = 1e-6,
+     .max = 1, .sentence = "step: what is left of the rate after a drop"},
+    {"optimizer.schedule.end_lr", PARAM_FLOAT, AT(optimizer.schedule.end_lr), .default_text = "0", .min = 0, .max = 100,
+     .sentence = "cosine: the rate after the last of `epochs`"},
+    {"optimizer.momentum", PARAM_FLOAT, AT(optimizer.momentum), .default_text = "0.9", .min = 0, .max = 0.99,
+     .sentence = "sgd: share of the last step that goes on"},
+    {"optimizer.weight_decay", PARAM_FLOAT, AT(optimizer.weight_decay), .default_text = "0", .min = 0, .max = 100,
+     .sentence =
+         "each step takes lr * weight_decay of every weight off it (not of biases); of a table's rows with adagrad and "
+         "lazy_adam only where the batch meets them"},
+    {"optimizer.clip_norm", PARAM_FLOAT, AT(optimizer.clip_norm), .default_text = "0", .min = 0, .max = 1e9,
+     .sentence = "a batch's gradient that is longer, over all parameters, is scaled down to this length; 0: never"},
     {"optimizer.init_scale", PARAM_FLOAT, AT(optimizer.init_scale), .default_text = "0.1", .min = 1e-6, .max = 10,
      .sentence = "standard deviation of the embeddings at the start"},
     {"optimizer.batch_size", PARAM_INT, AT(optimizer.batch_size), .default_text = "1024", .min = 1, .max = 65536,

@@ -68,8 +68,19 @@ struct tower_config {
 
 enum loss_type { LOSS_SOFTMAX };
 extern const char *const loss_type_words[]; /* softmax */
-enum optimizer_type { OPTIMIZER_ADAGRAD, OPTIMIZER_ADAM };
-extern const char *const optimizer_type_words[]; /* adagrad adam */
+enum optimizer_type { OPTIMIZER_ADAGRAD, OPTIMIZER_ADAM, OPTIMIZER_LAZY_ADAM, OPTIMIZER_SGD };
+extern const char *const optimizer_type_words[]; /* adagrad adam lazy_adam sgd */
+enum schedule_type { SCHEDULE_CONSTANT, SCHEDULE_STEP, SCHEDULE_COSINE };
+extern const char *const schedule_type_words[]; /* constant step cosine */
+
+/* How the learning rate changes over the steps (train/schedule.h). */
+struct schedule_config {
+    enum schedule_type type;
+    double warmup;  /* below 1: share of all steps, else steps; rising from 0 */
+    uint32_t every; /* step: epochs between two drops */
+    double factor;  /* step: what is left of the rate after a drop */
+    double end_lr;  /* cosine: the rate at the end */
+};
 
 struct train_config {
     struct {
@@ -96,7 +107,11 @@ struct train_config {
     struct {
         enum optimizer_type type;
         double lr;
-        double init_scale; /* standard deviation of the initial embeddings */
+        struct schedule_config schedule;
+        double momentum;     /* sgd */
+        double weight_decay; /* decoupled: a step takes lr * weight_decay of a value off it */
+        double clip_norm;    /* longest gradient, over all parameters; 0: any */
+        double init_scale;   /* standard deviation of the initial embeddings */
         uint32_t batch_size;
         uint32_t epochs; /* at most, with early stopping */
         struct {

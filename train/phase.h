@@ -1,6 +1,6 @@
 /*
- * train/phase.h: the inside of the trainer: what a batch and a thread's share of it hold, and the four phases of
- * train/trainer.h, one file each (phase_forward.c, phase_loss.c, phase_backward.c, phase_update.c).
+ * train/phase.h: the inside of the trainer: what a batch and a thread's share of it hold, and the phases of
+ * train/trainer.h, one file each (phase_forward.c, phase_catch_up.c, phase_loss.c, phase_backward.c, phase_update.c).
  *
  * A phase runs on every thread at once with its own `struct worker`; it writes only what is that worker's, and reads what
  * others have written in earlier phases: the barrier between phases is the only synchronisation.
@@ -14,6 +14,7 @@
 #include "train/backward.h"
 #include "train/loss.h"
 #include "train/optimizer.h"
+#include "train/optimizer_idle.h"
 #include "train/progress.h"
 #include "train/sampler.h"
 #include "train/trainer.h"
@@ -30,7 +31,7 @@ static inline size_t range_size(struct range r)
     return r.end - r.begin;
 }
 
-/* Sums of the gradients of the table rows that one thread owns and a batch touches. */
+/* Sums of the gradients of the rows of one table that one thread owns and a batch touches. */
 struct row_sums {
     float *sum;   /* [capacity, dim of the table at hand] */
     int32_t *row; /* [capacity] */
@@ -50,7 +51,8 @@ struct worker {
     float *item_partial; /* [batch + negatives, dim] */
     int32_t *history;
     int32_t *first_of, *next_of; /* [n_items], [candidates]: where an item is among the candidates, NO_SLOT: nowhere */
-    struct row_sums sums;
+    struct row_sums *sums;       /* by parameter with clipping, when all are needed at once; else one for all */
+    double square;               /* of the length of the gradient that it owns, with clipping */
     double loss;
 };
 
@@ -62,6 +64,9 @@ struct trainer {
     struct sampler sampler;
     struct loss loss;
     struct optimizer optimizer;
+    bool moves_idle;    /* the optimizer moves rows that no batch touches */
+    struct idle idle;   /* if so: what they have to make up for, */
+    uint32_t **current; /* and by parameter: [rows] of a table, the epoch's step that a row is at */
     unsigned n_workers;
     struct worker *workers;
     size_t dim, batch_size, max_candidates;
@@ -88,10 +93,24 @@ struct trainer {
     size_t first_batch, last_batch;
 };
 
+void phase_encode(struct worker *w);
+void phase_catch_up(struct worker *w); /* the rows that the encoded batch touches */
+void phase_catch_up_all(struct worker *w);
 void phase_forward(struct worker *w);
 void phase_loss(struct worker *w);
 void phase_backward(struct worker *w);
 void phase_update(struct worker *w);
+
+/* Elements [offset, offset + n) of a parameter. */
+static inline struct weights parameter_weights(const struct parameter *p, size_t offset, size_t n)
+{
+    return (struct weights){
+        .value = p->value + offset,
+        .state = {p->state[0] == NULL ? NULL : p->state[0] + offset, p->state[1] == NULL ? NULL : p->state[1] + offset},
+        .n = n,
+        .decays = p->columns > 0,
+    };
+}
 
 /* Part `i` of `n` of [0, total). */
 struct range range_share(size_t total, unsigned i, unsigned n);

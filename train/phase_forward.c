@@ -1,5 +1,5 @@
 /*
- * Phase 1: each thread encodes its share of the batch's users and items and runs both towers forward.
+ * Phase 1: each thread encodes its share of the batch's users and items (phase_encode), and runs both towers forward.
  *
  * A thread's items are its share of the positives, then its share of the batch's uniform negatives; in the shared
  * candidate matrix the positives of all threads come first, so that in-batch negatives are its first rows.
@@ -98,12 +98,18 @@ static void publish_vectors(struct worker *w, enum side side, const float *from,
     }
 }
 
+void phase_encode(struct worker *w)
+{
+    if (encode_share(w) < 0) {
+        atomic_store(&w->t->out_of_memory, true);
+    }
+}
+
 void phase_forward(struct worker *w)
 {
     struct trainer *t = w->t;
     size_t n = range_size(w->users);
-    if (encode_share(w) < 0) {
-        atomic_store(&t->out_of_memory, true);
+    if (atomic_load(&t->out_of_memory)) { /* rows may be incomplete */
         return;
     }
     forward_side(w, SIDE_USER);

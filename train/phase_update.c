@@ -1,27 +1,29 @@
 /*
  * Phase 4: each thread updates what it owns: a slice of every dense parameter, every n-th row of every table.
  *
+ * Clipping (Pascanu et al., ICML 2013) scales all gradients by the length of the whole, so it is the one thing that needs
+ * all of them, and a barrier, before the first update. The length is a sum in the order of workers, parameters and rows.
+ *
  * Updates are dealt by row number because two threads that updated the same table row would have to lock it, or lose
  * updates (Hogwild) and with them repeatability. Gradients of one row are summed over the batch before the optimizer sees
  * them, in the order of workers and rows: the sum is the same in every run.
  */
 #include "train/phase.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "core/mem.h"
 #include "core/vecmath.h"
 
 /* Hands a finished gradient of value[offset .. offset + n) to the optimizer, or to the collector of a test. */
-static void apply(struct trainer *t, int parameter, size_t offset, const float *gradient, size_t n)
+static void apply(struct trainer *t, int parameter, size_t offset, const float *gradient, size_t n, float scale)
 {
-    struct parameter *p = &t->model->parameters[parameter];
     if (t->gradients != NULL) {
         memcpy(t->gradients[parameter] + offset, gradient, n * sizeof *gradient);
         return;
     }
-    optimizer_update(&t->optimizer, p->value + offset, p->state[0] == NULL ? NULL : p->state[0] + offset,
-                     p->state[1] == NULL ? NULL : p->state[1] + offset, gradient, n);
+    optimizer_update(&t->optimizer, parameter_weights(&t->model->parameters[parameter], offset, n), gradient, scale);
 }
 
 static int row_sums_add(struct row_sums *s, int32_t *slot, int32_t row, const float *gradient, float scale,
@@ -50,7 +52,8 @@ static int row_sums_add(struct row_sums *s, int32_t *slot, int32_t row, const fl
 }
 
 /* Adds what `from`'s rows say about the table rows that `w` owns. */
-static int collect_table(struct worker *w, const struct worker *from, enum side side, uint32_t feature)
+static int collect_feature(struct worker *w, const struct worker *from, enum side side, uint32_t feature,
+                           struct row_sums *sums)
 {
     struct trainer *t = w->t;
     const struct tower_spec *spec = &t->d->schema.towers[side];
@@ -66,7 +69,7 @@ static int collect_table(struct worker *w, const struct worker *from, enum side 
         for (size_t i = begin; i < end; i++) {
             int32_t row = c->index[i];
             if ((uint32_t)row % t->n_workers == w->id &&
-                row_sums_add(&w->sums, slot, row, gradient + r * spec->input_width, scale, f->dim) < 0) {
+                row_sums_add(sums, slot, row, gradient + r * spec->input_width, scale, f->dim) < 0) {
                 return -1;
             }
         }
@@ -74,60 +77,149 @@ static int collect_table(struct worker *w, const struct worker *from, enum side 
     return 0;
 }
 
-static int update_table(struct worker *w, enum side side, uint32_t feature)
+static bool clips(const struct trainer *t)
 {
-    struct trainer *t = w->t;
-    int parameter = t->model->table[side][feature];
-    uint32_t dim = t->d->schema.towers[side].features[feature].dim;
-    int result = 0;
-    w->sums.n = 0;
-    for (unsigned i = 0; i < t->n_workers && result == 0; i++) {
-        result = collect_table(w, &t->workers[i], side, feature);
-    }
-    for (size_t i = 0; i < w->sums.n; i++) {
-        int32_t row = w->sums.row[i];
-        if (result == 0) {
-            apply(t, parameter, (size_t)row * dim, w->sums.sum + i * dim, dim);
-        }
-        t->slot[parameter][row] = NO_SLOT;
-    }
-    return result;
+    return t->config->optimizer.clip_norm > 0;
 }
 
-/* Sums this worker's slice of a dense gradient over all workers, in place of worker 0's, and applies it. */
-static void update_dense(struct worker *w, int parameter, enum side side, uint32_t layer, bool bias, size_t size)
+static struct row_sums *sums_of(struct worker *w, int parameter)
+{
+    return &w->sums[clips(w->t) ? parameter : 0];
+}
+
+/* The gradients of this worker's rows of a table, from all features that use it. */
+static void collect_table(struct worker *w, int parameter)
 {
     struct trainer *t = w->t;
-    struct range slice = range_share(size, w->id, t->n_workers);
-    size_t n = range_size(slice);
-    float *sum = NULL;
-    for (unsigned i = 0; i < t->n_workers; i++) {
-        struct tower_gradient *g = &t->workers[i].gradient[side];
-        float *part = (bias ? g->bias[layer] : g->weight[layer]) + slice.begin;
-        if (i == 0) {
-            sum = part;
-        } else {
-            vec_add_scaled(sum, part, 1.0f, n);
+    struct row_sums *sums = sums_of(w, parameter);
+    size_t dim = t->model->parameters[parameter].columns;
+    sums->n = 0;
+    for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
+        for (uint32_t f = 0; f < t->d->schema.towers[side].n_features; f++) {
+            for (unsigned i = 0; t->model->table[side][f] == parameter && i < t->n_workers; i++) {
+                if (collect_feature(w, &t->workers[i], (enum side)side, f, sums) < 0) {
+                    atomic_store(&t->out_of_memory, true);
+                    break;
+                }
+            }
         }
     }
-    apply(t, parameter, slice.begin, sum, n);
+    for (size_t i = 0; i < sums->n; i++) {
+        t->slot[parameter][sums->row[i]] = NO_SLOT;
+    }
+    for (size_t i = 0; clips(t) && i < sums->n; i++) {
+        w->square += (double)vec_dot(sums->sum + i * dim, sums->sum + i * dim, dim);
+    }
+}
+
+static void apply_table(struct worker *w, int parameter, float scale)
+{
+    struct trainer *t = w->t;
+    const struct row_sums *sums = sums_of(w, parameter);
+    size_t dim = t->model->parameters[parameter].columns;
+    if (atomic_load(&t->out_of_memory)) {
+        return;
+    }
+    for (size_t i = 0; i < sums->n; i++) {
+        apply(t, parameter, (size_t)sums->row[i] * dim, sums->sum + i * dim, dim, scale);
+        if (t->moves_idle) {
+            t->current[parameter][sums->row[i]] = (uint32_t)t->batch + 1;
+        }
+    }
+}
+
+/* Where a worker has its part of a dense gradient. */
+static float *dense_gradient(struct worker *w, int parameter)
+{
+    const struct model *m = w->t->model;
+    for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
+        for (uint32_t i = 0; i < m->schema->towers[side].n_layers; i++) {
+            if (m->weight[side][i] == parameter) {
+                return w->gradient[side].weight[i];
+            }
+            if (m->bias[side][i] == parameter) {
+                return w->gradient[side].bias[i];
+            }
+        }
+    }
+    return NULL;
+}
+
+static struct range dense_slice(struct worker *w, int parameter)
+{
+    const struct parameter *p = &w->t->model->parameters[parameter];
+    return range_share(p->rows * (p->columns > 0 ? p->columns : 1), w->id, w->t->n_workers);
+}
+
+/* Sums this worker's slice of a dense gradient over all workers, in place of worker 0's. */
+static void collect_dense(struct worker *w, int parameter)
+{
+    struct trainer *t = w->t;
+    struct range slice = dense_slice(w, parameter);
+    size_t n = range_size(slice);
+    float *sum = dense_gradient(&t->workers[0], parameter) + slice.begin;
+    for (unsigned i = 1; i < t->n_workers; i++) {
+        vec_add_scaled(sum, dense_gradient(&t->workers[i], parameter) + slice.begin, 1.0f, n);
+    }
+    if (clips(t)) {
+        w->square += (double)vec_dot(sum, sum, n);
+    }
+}
+
+static void apply_dense(struct worker *w, int parameter, float scale)
+{
+    struct range slice = dense_slice(w, parameter);
+    const float *sum = dense_gradient(&w->t->workers[0], parameter) + slice.begin;
+    apply(w->t, parameter, slice.begin, sum, range_size(slice), scale);
+}
+
+static void collect(struct worker *w, int parameter)
+{
+    if (w->t->model->parameters[parameter].is_table) {
+        collect_table(w, parameter);
+    } else {
+        collect_dense(w, parameter);
+    }
+}
+
+static void update(struct worker *w, int parameter, float scale)
+{
+    if (w->t->model->parameters[parameter].is_table) {
+        apply_table(w, parameter, scale);
+    } else {
+        apply_dense(w, parameter, scale);
+    }
+}
+
+/* Every worker adds the same numbers in the same order. */
+static float clip_scale(const struct trainer *t)
+{
+    double square = 0;
+    for (unsigned i = 0; i < t->n_workers; i++) {
+        square += t->workers[i].square;
+    }
+    double length = sqrt(square);
+    return length > t->config->optimizer.clip_norm ? (float)(t->config->optimizer.clip_norm / length) : 1.0f;
 }
 
 void phase_update(struct worker *w)
 {
     struct trainer *t = w->t;
-    for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
-        const struct tower_spec *spec = &t->d->schema.towers[side];
-        for (uint32_t i = 0; i < spec->n_features; i++) {
-            if (t->model->table[side][i] >= 0 && update_table(w, (enum side)side, i) < 0) {
-                atomic_store(&t->out_of_memory, true);
-            }
+    int n = (int)t->model->n_parameters;
+    w->square = 0;
+    if (clips(t)) {
+        for (int p = 0; p < n; p++) {
+            collect(w, p);
         }
-        size_t in = spec->input_width;
-        for (uint32_t i = 0; i < spec->n_layers; i++) {
-            update_dense(w, t->model->weight[side][i], (enum side)side, i, false, spec->layers[i] * in);
-            update_dense(w, t->model->bias[side][i], (enum side)side, i, true, spec->layers[i]);
-            in = spec->layers[i];
+        pthread_barrier_wait(&t->barrier);
+        float scale = clip_scale(t);
+        for (int p = 0; p < n; p++) {
+            update(w, p, scale);
         }
+        return;
+    }
+    for (int p = 0; p < n; p++) {
+        collect(w, p);
+        update(w, p, 1.0f);
     }
 }

@@ -13,10 +13,16 @@
 
 #include "core/mem.h"
 #include "train/phase.h"
+#include "train/schedule.h"
 
 struct range range_share(size_t total, unsigned i, unsigned n)
 {
     return (struct range){total * i / n, total * (i + 1) / n};
+}
+
+static size_t count_batches(const struct trainer *t)
+{
+    return (t->sampler.n_events + t->batch_size - 1) / t->batch_size;
 }
 
 /* Thread 0 alone, between barriers: what the batch consists of. */
@@ -31,7 +37,7 @@ static void begin_batch(struct trainer *t, size_t batch)
         t->workers[i].users = range_share(t->count, i, t->n_workers);
         t->workers[i].negatives = range_share(t->n_negatives, i, t->n_workers);
     }
-    t->optimizer.step++;
+    optimizer_begin_step(&t->optimizer, schedule_lr(t->config, t->optimizer.step + 1, count_batches(t)));
 }
 
 /* No softmax that learns has a mean loss beyond this: similarities have run away, and the model is worth nothing. */
@@ -49,6 +55,9 @@ static void end_batch(struct trainer *t)
     }
     t->loss_sum += loss;
     t->examples += t->count;
+    if (t->moves_idle && t->gradients == NULL) {
+        idle_add_step(&t->idle);
+    }
     progress_update(&t->progress, (double)t->examples);
 }
 
@@ -67,6 +76,12 @@ static void *run_worker(void *arg)
             begin_batch(t, batch);
         }
         pthread_barrier_wait(&t->barrier);
+        phase_encode(w);
+        if (t->moves_idle) {
+            pthread_barrier_wait(&t->barrier);
+            phase_catch_up(w);
+            pthread_barrier_wait(&t->barrier);
+        }
         phase_forward(w);
         pthread_barrier_wait(&t->barrier);
         if (atomic_load(&t->out_of_memory) || t->bad_batch > 0) { /* everyone sees the same here */
@@ -81,6 +96,9 @@ static void *run_worker(void *arg)
             end_batch(t);
         }
         pthread_barrier_wait(&t->barrier);
+    }
+    if (t->moves_idle) {
+        phase_catch_up_all(w);
     }
     return NULL;
 }
@@ -109,11 +127,6 @@ static int run_threads(struct trainer *t, struct err *e)
     return atomic_load(&t->out_of_memory) ? err_nomem(e) : 0;
 }
 
-static size_t count_batches(const struct trainer *t)
-{
-    return (t->sampler.n_events + t->batch_size - 1) / t->batch_size;
-}
-
 int trainer_epoch(struct trainer *t, uint32_t epoch, const char *label, struct epoch_result *result, struct err *e)
 {
     double started = monotonic_seconds();
@@ -123,6 +136,9 @@ int trainer_epoch(struct trainer *t, uint32_t epoch, const char *label, struct e
     t->first_batch = 0;
     t->last_batch = count_batches(t);
     sampler_shuffle(&t->sampler, epoch);
+    if (t->moves_idle) {
+        idle_begin_epoch(&t->idle);
+    }
     progress_begin(&t->progress, label, "examples", (double)t->sampler.n_events);
     int ran = run_threads(t, e);
     progress_end(&t->progress);
@@ -144,13 +160,22 @@ int trainer_epoch(struct trainer *t, uint32_t epoch, const char *label, struct e
 
 int trainer_gradients(struct trainer *t, uint32_t epoch, double *loss, float **gradients, struct err *e)
 {
+    return trainer_batch_gradients(t, epoch, 0, loss, gradients, e);
+}
+
+int trainer_batch_gradients(struct trainer *t, uint32_t epoch, size_t batch, double *loss, float **gradients,
+                            struct err *e)
+{
     t->epoch = epoch;
     t->loss_sum = 0;
     t->examples = 0;
-    t->first_batch = 0;
-    t->last_batch = 1;
+    t->first_batch = batch;
+    t->last_batch = batch + 1;
     t->gradients = gradients;
     sampler_shuffle(&t->sampler, epoch);
+    if (t->moves_idle) {
+        idle_begin_epoch(&t->idle);
+    }
     progress_begin(&t->progress, "gradients", "examples", 0);
     int result = run_threads(t, e);
     t->gradients = NULL;
@@ -183,10 +208,11 @@ static int worker_init(struct worker *w, struct trainer *t, unsigned id, struct 
     w->positive = mem_array(SCORE_BLOCK, sizeof *w->positive);
     w->item_partial = mem_array((t->batch_size + t->n_negatives) * t->dim, sizeof *w->item_partial);
     w->history = mem_array(last, sizeof *w->history);
+    w->sums = mem_array(t->model->n_parameters, sizeof *w->sums);
     w->first_of = mem_array(t->d->n_items, sizeof *w->first_of);
     w->next_of = mem_array(t->max_candidates, sizeof *w->next_of);
     bool complete = w->scores != NULL && w->positive != NULL && w->item_partial != NULL && w->history != NULL &&
-                    w->first_of != NULL && w->next_of != NULL;
+                    w->first_of != NULL && w->next_of != NULL && w->sums != NULL;
     if (!complete) {
         return err_nomem(e);
     }
@@ -196,6 +222,11 @@ static int worker_init(struct worker *w, struct trainer *t, unsigned id, struct 
 
 static void worker_release(struct worker *w)
 {
+    for (size_t i = 0; w->sums != NULL && i < w->t->model->n_parameters; i++) {
+        mem_free(w->sums[i].sum);
+        mem_free(w->sums[i].row);
+    }
+    mem_free(w->sums);
     for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
         feature_rows_release(&w->rows[side]);
         tower_pass_release(&w->pass[side]);
@@ -208,8 +239,6 @@ static void worker_release(struct worker *w)
     mem_free(w->history);
     mem_free(w->first_of);
     mem_free(w->next_of);
-    mem_free(w->sums.sum);
-    mem_free(w->sums.row);
 }
 
 static int make_slots(struct trainer *t, struct err *e)
@@ -227,6 +256,23 @@ static int make_slots(struct trainer *t, struct err *e)
         memset(t->slot[i], 0xff, p->rows * sizeof *t->slot[i]); /* NO_SLOT */
     }
     return t->slot == NULL ? err_nomem(e) : 0;
+}
+
+/* What optimizers need that move rows at rest. */
+static int make_idle(struct trainer *t, struct err *e)
+{
+    if (!t->moves_idle) {
+        return 0;
+    }
+    t->current = mem_array(t->model->n_parameters, sizeof(uint32_t *));
+    for (size_t i = 0; t->current != NULL && i < t->model->n_parameters; i++) {
+        const struct parameter *p = &t->model->parameters[i];
+        t->current[i] = p->is_table ? mem_array(p->rows, sizeof *t->current[i]) : NULL;
+        if (p->is_table && t->current[i] == NULL) {
+            return err_nomem(e);
+        }
+    }
+    return t->current == NULL ? err_nomem(e) : idle_init(&t->idle, &t->optimizer, count_batches(t), e);
 }
 
 static int make_batch_arrays(struct trainer *t, struct err *e)
@@ -253,7 +299,8 @@ struct trainer *trainer_new(const struct train_config *config, const struct data
     t->events = events;
     t->model = m;
     t->loss = (struct loss){config->loss.type, (float)config->loss.temperature};
-    t->optimizer = (struct optimizer){config->optimizer.type, (float)config->optimizer.lr, 0};
+    t->optimizer = optimizer_make(config);
+    t->moves_idle = optimizer_moves_idle(&t->optimizer);
     t->dim = d->schema.towers[SIDE_USER].output_dim;
     t->batch_size = config->optimizer.batch_size < events->n ? config->optimizer.batch_size : events->n;
     t->n_negatives = config->negatives.uniform;
@@ -262,7 +309,7 @@ struct trainer *trainer_new(const struct train_config *config, const struct data
     bool ready = t->workers != NULL || err_nomem(e) == 0;
     ready = ready && sampler_init(&t->sampler, events, d->n_users, d->n_items, config->negatives.in_batch,
                                   config->negatives.uniform, (uint32_t)t->batch_size, config->seed, e) == 0;
-    ready = ready && make_slots(t, e) == 0 && make_batch_arrays(t, e) == 0;
+    ready = ready && make_slots(t, e) == 0 && make_idle(t, e) == 0 && make_batch_arrays(t, e) == 0;
     t->n_workers = threads;
     pthread_mutex_init(&t->gate, NULL);
     t->has_barrier = pthread_barrier_init(&t->barrier, NULL, threads) == 0;
@@ -290,6 +337,11 @@ void trainer_free(struct trainer *t)
         mem_free(t->slot[i]);
     }
     mem_free((void *)t->slot);
+    for (size_t i = 0; t->current != NULL && i < t->model->n_parameters; i++) {
+        mem_free(t->current[i]);
+    }
+    mem_free((void *)t->current);
+    idle_release(&t->idle);
     mem_free(t->user_vectors);
     mem_free(t->item_vectors);
     mem_free(t->items);

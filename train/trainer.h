@@ -7,7 +7,8 @@
  *      partial sums for the item vectors;
  *   3. each thread adds the partial sums for its items and runs both towers backward;
  *   4. each thread updates what it owns: a slice of every dense parameter, every threads-th row of every table.
- * Sums are made in a fixed order, so the same seed and thread count give the same weights, bit for bit.
+ * Optimizers that move all rows of tables (train/optimizer_idle.h) bring the batch's rows up to date between encoding and 1's
+ * forward pass. Sums are made in a fixed order, so the same seed and thread count give the same weights, bit for bit.
  */
 #ifndef TRAIN_TRAINER_H
 #define TRAIN_TRAINER_H
@@ -33,8 +34,12 @@ struct epoch_result {
 /* Runs epoch `epoch` (from 1). Fails when the loss is not finite or has run away, naming the epoch and the batch. */
 int trainer_epoch(struct trainer *t, uint32_t epoch, const char *label, struct epoch_result *result, struct err *e);
 
-/* Loss and gradients of one batch without an update, for tests: gradients [n_parameters] arrays shaped like the values,
- * of the mean loss. Events are the first `batch_size` of the epoch's order. */
+/* Loss and gradients of one batch (from 0) without an update, for tests: gradients [n_parameters] arrays shaped like the
+ * values, of the mean loss. */
+int trainer_batch_gradients(struct trainer *t, uint32_t epoch, size_t batch, double *loss, float **gradients,
+                            struct err *e);
+
+/* That of the epoch's first batch. */
 int trainer_gradients(struct trainer *t, uint32_t epoch, double *loss, float **gradients, struct err *e);
 
 #endif

@@ -318,11 +318,11 @@ static void test_values(void **state)
                   "c.yaml:30: seed: \"-1\" is out of range; allowed: 0 to 9007199254740991\n");
     expect_change(whole, "logq: true", "logq: yes",
                   "c.yaml:22: loss.logq: \"yes\" must be true or false (without quotes)\n");
-    expect_change(
-        whole, "type: adagrad", "type: adagard",
-        "c.yaml:25: optimizer.type: \"adagard\" is not known (did you mean adagrad?); known: adagrad, adam\n");
-    expect_change(whole, "type: adagrad", "type: sgd",
-                  "c.yaml:25: optimizer.type: \"sgd\" is not known; known: adagrad, adam\n");
+    expect_change(whole, "type: adagrad", "type: adagard",
+                  "c.yaml:25: optimizer.type: \"adagard\" is not known (did you mean adagrad?); known: adagrad, adam, "
+                  "lazy_adam, sgd\n");
+    expect_change(whole, "type: adagrad", "type: lion",
+                  "c.yaml:25: optimizer.type: \"lion\" is not known; known: adagrad, adam, lazy_adam, sgd\n");
     expect_change(whole, "layers: [128, 64]", "layers: [128, 0]",
                   "c.yaml:17: user_tower.network.layers: \"0\" is out of range; allowed: 1 to 4096 numbers each\n");
     expect_change(whole, "layers: [128, 64]", "layers: 64",
@@ -515,6 +515,33 @@ static void test_together(void **state)
         "c.yaml:1: data.events.item: is the same column as data.events.user\n"
         "c.yaml:3: item_tower.features.0.name: \"i\" is not the item id column, which is \"u\"; type id is the "
         "item's own id, other columns are categorical\n");
+}
+
+/* Optimizers and schedules: what has no effect is refused, what cannot be is named. */
+static void test_optimizers(void **state)
+{
+    (void)state;
+    accept_change(whole, "  type: adagrad\n", "  type: sgd\n  momentum: 0.5\n");
+    accept_change(whole, "lr: 0.05", "schedule: {type: cosine, warmup: 0.1, end_lr: 0.001}");
+    accept_change(whole, "lr: 0.05", "schedule: {type: step, warmup: 500, every: 2, factor: 0.5}");
+    accept_change(whole, "lr: 0.05", "schedule: {warmup: 500}");
+    accept_change(whole, "  lr: 0.05\n", "  weight_decay: 0.01\n  clip_norm: 1\n");
+    expect_change(whole, "lr: 0.05", "momentum: 0.5",
+                  "c.yaml:26: optimizer.momentum: has no effect with adagrad; use type: sgd, or remove it\n");
+    expect_change(
+        whole, "lr: 0.05", "schedule: {end_lr: 0.01}",
+        "c.yaml:26: optimizer.schedule.end_lr: has no effect with constant; use type: cosine, or remove it\n");
+    expect_change(whole, "lr: 0.05", "schedule: {type: cosine, every: 3, factor: 0.5}",
+                  "c.yaml:26: optimizer.schedule.every: has no effect with cosine; use type: step, or remove it\n"
+                  "c.yaml:26: optimizer.schedule.factor: has no effect with cosine; use type: step, or remove it\n");
+    expect_change(whole, "lr: 0.05", "schedule: {type: cosine, end_lr: 0.2}",
+                  "c.yaml:26: optimizer.schedule.end_lr: is above optimizer.lr (0.1), where the schedule begins\n");
+    expect_change(
+        whole, "lr: 0.05", "weight_decay: 10",
+        "c.yaml:26: optimizer.weight_decay: times optimizer.lr (0.1) must be below 1: a step would take all of a "
+        "weight off it\n");
+    expect_change(whole, "lr: 0.05", "schedule: {type: linear}",
+                  "c.yaml:26: optimizer.schedule.type: \"linear\" is not known; known: constant, step, cosine\n");
 }
 
 static void test_files(void **state)
@@ -799,19 +826,33 @@ static void test_memory_problems(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_whole),        cmocka_unit_test(test_ids_only),
-        cmocka_unit_test(test_defaults),     cmocka_unit_test(test_text_round_trip),
-        cmocka_unit_test(test_paths),        cmocka_unit_test(test_delimiters),
-        cmocka_unit_test(test_columns),      cmocka_unit_test(test_values),
-        cmocka_unit_test(test_keys),         cmocka_unit_test(test_other_versions),
-        cmocka_unit_test(test_features),     cmocka_unit_test(test_sequences),
-        cmocka_unit_test(test_together),     cmocka_unit_test(test_files),
-        cmocka_unit_test(test_many_at_once), cmocka_unit_test(test_problem_limit),
-        cmocka_unit_test(test_late_fusion),  cmocka_unit_test(test_late_fusion_columns),
-        cmocka_unit_test(test_same_id_name), cmocka_unit_test(test_no_table),
-        cmocka_unit_test(test_set),          cmocka_unit_test(test_set_creates),
-        cmocka_unit_test(test_set_problems), cmocka_unit_test(test_set_text),
-        cmocka_unit_test(test_memory),       cmocka_unit_test(test_memory_problems),
+        cmocka_unit_test(test_whole),
+        cmocka_unit_test(test_ids_only),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_text_round_trip),
+        cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_delimiters),
+        cmocka_unit_test(test_columns),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_other_versions),
+        cmocka_unit_test(test_features),
+        cmocka_unit_test(test_sequences),
+        cmocka_unit_test(test_together),
+        cmocka_unit_test(test_optimizers),
+        cmocka_unit_test(test_files),
+        cmocka_unit_test(test_many_at_once),
+        cmocka_unit_test(test_problem_limit),
+        cmocka_unit_test(test_late_fusion),
+        cmocka_unit_test(test_late_fusion_columns),
+        cmocka_unit_test(test_same_id_name),
+        cmocka_unit_test(test_no_table),
+        cmocka_unit_test(test_set),
+        cmocka_unit_test(test_set_creates),
+        cmocka_unit_test(test_set_problems),
+        cmocka_unit_test(test_set_text),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_memory_problems),
     };
     return cmocka_run_group_tests(tests, make_files, leave_directory);
 }
