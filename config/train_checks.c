@@ -72,6 +72,7 @@ static void check_files(const struct check *c)
     check_file(c, "data.users.path", c->config->data.users.path);
     check_file(c, "data.items.path", c->config->data.items.path);
     check_file(c, "data.events.path", c->config->data.events.path);
+    check_file(c, "negatives.hard.file", c->config->negatives.hard.file);
     if (c->config->data.split.method == SPLIT_FILE) {
         check_file(c, "data.split.test", c->config->data.split.test);
     }
@@ -399,6 +400,23 @@ static void check_optimizer(const struct check *c)
     }
 }
 
+static void check_exposed(const struct check *c)
+{
+    const struct train_config *config = c->config;
+    if (!config->negatives.allow_exposed) {
+        return;
+    }
+    if (config->data.events.label == NULL) {
+        PROBLEM(c, "negatives.allow_exposed",
+                "without a label every event is a positive and nothing was only shown; add data.events.label: the "
+                "column that tells them apart");
+    } else if (config->data.events.time == NULL && config->data.split.method == SPLIT_LEAVE_LAST) {
+        PROBLEM(c, "negatives.allow_exposed",
+                "split leave_last needs to know when things were shown, to leave out the test period; add "
+                "data.events.time: the column of times");
+    }
+}
+
 static void check_training(const struct check *c)
 {
     const struct train_config *config = c->config;
@@ -433,5 +451,6 @@ void train_checks_run(const struct train_config *config, const struct node *root
     check_towers(&c);
     check_training(&c);
     check_optimizer(&c);
+    check_exposed(&c);
     check_files(&c);
 }

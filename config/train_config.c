@@ -127,6 +127,12 @@ static const struct param rows[] = {
      .unit = "items", .sentence = "more negatives for each batch, drawn evenly from all items"},
     {"negatives.mask_seen", PARAM_BOOL, AT(negatives.mask_seen), .default_text = "true",
      .sentence = "a user's own train items (his latest 1,024) are never negatives for him"},
+    {"negatives.allow_exposed", PARAM_BOOL, AT(negatives.allow_exposed), .default_text = "false",
+     .sentence = "what a user was shown in the train part and did not take (label below label_min) may be a negative "
+                 "for him"},
+    {"negatives.hard.file", PARAM_PATH, AT(negatives.hard.file),
+     .sentence = "file of hard negatives: pairs of user and item that were recalled and then dropped by ranking, with "
+                 "the events' columns"},
     {"negatives.popularity", PARAM_FIXED, 0, 0, .default_text = "0", .advice = "is not in this version; known: 0"},
     {"negatives.hard.source", PARAM_FIXED, 0, 0, .default_text = "none",
      .advice = "is not in this version; known: none"},

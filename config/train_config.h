@@ -101,8 +101,12 @@ struct train_config {
     } loss;
     struct {
         bool in_batch;
-        uint32_t uniform; /* extra uniform negatives, shared by a batch */
-        bool mask_seen;   /* items that the user has in the train part are no negatives for him */
+        uint32_t uniform;   /* extra uniform negatives, shared by a batch */
+        bool mask_seen;     /* items that the user has in the train part are no negatives for him */
+        bool allow_exposed; /* rows below label_min may be negatives of their users */
+        struct {
+            char *file; /* path of user-item pairs, same columns as events; NULL: none */
+        } hard;
     } negatives;
     struct {
         enum optimizer_type type;

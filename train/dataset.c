@@ -22,6 +22,7 @@
 #include "core/mem.h"
 #include "train/dataset_events.h"
 #include "train/dataset_ids.h"
+#include "train/dataset_pairs.h"
 #include "train/dataset_schema.h"
 #include "train/dataset_side.h"
 
@@ -35,7 +36,8 @@ struct loader {
     struct dataset *d;
     struct side_state sides[2];
     struct event_log log, test_log;
-    bool *catalogue; /* items: in the items file or in train */
+    bool *catalogue;      /* items: in the items file or in train */
+    int64_t *test_begins; /* [n_users] with allow_exposed and a cut test part: exposures from then on do not count */
 };
 
 static struct csv_options format_of(const struct train_config *config, char **columns)
@@ -52,7 +54,7 @@ static int read_events(struct loader *l, struct event_log *log, const char *path
                        struct err *e)
 {
     struct events_file file = {path, columns, format_of(l->config, l->config->data.columns_events)};
-    if (event_log_read(log, &file, l->sides[SIDE_USER].ids, l->sides[SIDE_ITEM].ids, false, e) < 0) {
+    if (event_log_read(log, &file, EVENTS_POSITIVE, l->sides[SIDE_USER].ids, l->sides[SIDE_ITEM].ids, e) < 0) {
         return -1;
     }
     l->d->bad_rows += log->bad_rows;
@@ -116,6 +118,26 @@ done:
     return result;
 }
 
+/* When each user's test period begins: by his own first test event, or with method time by the first of all. */
+static int find_test_begins(struct loader *l, struct err *e)
+{
+    const struct dataset *d = l->d;
+    int64_t first_of_all = INT64_MAX;
+    l->test_begins = mem_array(d->n_users, sizeof *l->test_begins);
+    if (l->test_begins == NULL) {
+        return err_nomem(e);
+    }
+    for (size_t u = 0; u < d->n_users; u++) {
+        bool any = d->test.start[u] < d->test.start[u + 1];
+        l->test_begins[u] = any ? d->test.time[d->test.start[u]] : INT64_MAX;
+        first_of_all = l->test_begins[u] < first_of_all ? l->test_begins[u] : first_of_all;
+    }
+    for (size_t u = 0; u < d->n_users && l->config->data.split.method == SPLIT_TIME; u++) {
+        l->test_begins[u] = first_of_all;
+    }
+    return 0;
+}
+
 static int split_events(struct loader *l, struct err *e)
 {
     struct dataset *d = l->d;
@@ -134,6 +156,13 @@ static int split_events(struct loader *l, struct err *e)
     }
     int result = cut_test(l, &all, e);
     interactions_release(&all);
+    if (result == 0 && l->config->negatives.allow_exposed) {
+        result =
+            d->test.time == NULL
+                ? err_set(e, "negatives.allow_exposed: with data.split.method leave_last the events need times, to "
+                             "leave out what was shown in the test period: set data.events.time")
+                : find_test_begins(l, e);
+    }
     return result;
 }
 
@@ -357,7 +386,7 @@ static int load(struct loader *l, struct err *e)
         return -1;
     }
     summarize(l, n_test_rows);
-    return 0;
+    return config->negatives.allow_exposed ? dataset_read_exposed(l->d, config, l->test_begins, e) : 0;
 }
 
 static struct side_state side_init(const struct train_config *config, enum side side)
@@ -384,6 +413,7 @@ static void loader_release(struct loader *l)
     event_log_release(&l->log);
     event_log_release(&l->test_log);
     mem_free(l->catalogue);
+    mem_free(l->test_begins);
 }
 
 struct dataset *dataset_load(const struct train_config *config, struct err *e)
@@ -421,6 +451,7 @@ void dataset_free(struct dataset *d)
     schema_release(&d->schema);
     interactions_release(&d->train);
     interactions_release(&d->test);
+    interactions_release(&d->exposed);
     mem_free(d->unreachable);
     mem_free(d->item_count);
     mem_free(d->history_row);

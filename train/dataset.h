@@ -37,6 +37,8 @@ struct dataset {
     struct strtab user_ids, item_ids; /* sorted; blocks owned by the dataset */
     struct interactions train;        /* repeated pairs stay: they are repeated interactions */
     struct interactions test;         /* sets: no pair twice, none that is also in train, catalogue items only */
+    struct interactions exposed;      /* with negatives.allow_exposed, else empty: see dataset_pairs.h. Shown without
+                                         success in the time of the train part: sets without what is in train */
     uint32_t *unreachable;            /* [n_users] distinct test items outside the catalogue: relevant, never found */
     uint32_t *item_count;             /* [n_items] train events of each item */
     struct schema schema;             /* complete */

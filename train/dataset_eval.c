@@ -4,40 +4,7 @@
 #include "train/dataset_events.h"
 
 #include "core/mem.h"
-
-/* Catalogue positions of the items of a map, numbers from the catalogue's size for the others. */
-static uint32_t *positions_of(const struct idmap *items, const struct strtab *catalogue)
-{
-    size_t n = idmap_count(items);
-    uint32_t *position = mem_array(n, sizeof *position);
-    uint32_t outside = (uint32_t)catalogue->count;
-    for (uint32_t i = 0; position != NULL && i < n; i++) {
-        struct span id = idmap_get(items, i);
-        int64_t at = strtab_find(catalogue, id.text, id.length);
-        position[i] = at >= 0 ? (uint32_t)at : outside++;
-    }
-    return position;
-}
-
-/* Drops items from outside the catalogue, keeps everything else. */
-static void drop_outside(struct interactions *part, size_t n_users, size_t n_items)
-{
-    size_t kept = 0, first = 0;
-    for (size_t u = 0; u < n_users; u++) {
-        for (size_t i = first; i < part->start[u + 1]; i++) {
-            if (part->item[i] < n_items) {
-                part->item[kept] = part->item[i];
-                if (part->time != NULL) {
-                    part->time[kept] = part->time[i];
-                }
-                kept++;
-            }
-        }
-        first = part->start[u + 1];
-        part->start[u + 1] = kept;
-    }
-    part->n = kept;
-}
+#include "train/dataset_ids.h"
 
 /* Puts the events of a log in order and translates their items. */
 static int pairs_from_log(struct event_log *log, enum pairs_role role, const struct strtab *item_ids,
@@ -46,7 +13,7 @@ static int pairs_from_log(struct event_log *log, enum pairs_role role, const str
 {
     int result = -1;
     uint32_t *same = mem_array(n_users, sizeof *same);
-    uint32_t *position = positions_of(items, item_ids);
+    uint32_t *position = ids_translate(items, item_ids);
     if (same == NULL || position == NULL) {
         err_nomem(e);
         goto done;
@@ -65,7 +32,7 @@ static int pairs_from_log(struct event_log *log, enum pairs_role role, const str
         size_t numbers = item_ids->count + idmap_count(items);
         result = interactions_make_sets(pairs, NULL, n_users, item_ids->count, numbers, unreachable, e);
     } else {
-        drop_outside(pairs, n_users, item_ids->count);
+        interactions_drop_outside(pairs, n_users, item_ids->count);
     }
 done:
     mem_free(same);
@@ -85,7 +52,7 @@ int dataset_eval_file(const struct events_file *file, enum pairs_role role, cons
         err_nomem(e);
         goto done;
     }
-    if (event_log_read(&log, file, users, items, role == PAIRS_SEEN, e) < 0) {
+    if (event_log_read(&log, file, role == PAIRS_SEEN ? EVENTS_OF_KNOWN_USERS : EVENTS_POSITIVE, users, items, e) < 0) {
         goto done;
     }
     size_t n_users = idmap_count(users);

@@ -132,8 +132,8 @@ static int check_row(const struct span *f, const struct event_columns *c, struct
     return -1;
 }
 
-static int take_row(struct event_log *log, const struct events_file *file, const struct span *f, struct csv *csv,
-                    const struct event_columns *c, struct idmap *users, struct idmap *items, bool known_users,
+static int take_row(struct event_log *log, const struct events_file *file, enum events_take take, const struct span *f,
+                    struct csv *csv, const struct event_columns *c, struct idmap *users, struct idmap *items,
                     struct err *e)
 {
     struct event_values values = {0};
@@ -142,8 +142,9 @@ static int take_row(struct event_log *log, const struct events_file *file, const
     if (column >= 0) {
         return csv_reject(csv, column, reason, e);
     }
-    if (c->label >= 0 && values.label < file->columns->label_min) {
-        log->dropped_by_label++;
+    bool exposed = c->label >= 0 && values.label < file->columns->label_min;
+    if (exposed != (take == EVENTS_EXPOSED)) {
+        log->dropped_by_label += exposed;
         return 0;
     }
     if (c->weight >= 0 && (float)values.weight <= 0) {
@@ -151,8 +152,9 @@ static int take_row(struct event_log *log, const struct events_file *file, const
         return 0;
     }
     const struct span *u = &f[c->user], *i = &f[c->item];
-    uint32_t user = known_users ? idmap_find(users, u->text, u->length) : idmap_add(users, u->text, u->length);
-    if (user == IDMAP_NONE && known_users) {
+    bool known = take == EVENTS_OF_KNOWN_USERS;
+    uint32_t user = known ? idmap_find(users, u->text, u->length) : idmap_add(users, u->text, u->length);
+    if (user == IDMAP_NONE && known) {
         return 0;
     }
     uint32_t item = idmap_add(items, i->text, i->length);
@@ -160,8 +162,8 @@ static int take_row(struct event_log *log, const struct events_file *file, const
     return failed ? err_nomem(e) : 0;
 }
 
-int event_log_read(struct event_log *log, const struct events_file *file, struct idmap *users, struct idmap *items,
-                   bool known_users, struct err *e)
+int event_log_read(struct event_log *log, const struct events_file *file, enum events_take take, struct idmap *users,
+                   struct idmap *items, struct err *e)
 {
     *log = (struct event_log){.timed = file->columns->time != NULL, .weighted = file->columns->weight != NULL};
     struct event_columns columns;
@@ -172,7 +174,7 @@ int event_log_read(struct event_log *log, const struct events_file *file, struct
         goto done;
     }
     while ((row = csv_next(csv, &fields, e)) > 0) {
-        if (take_row(log, file, fields, csv, &columns, users, items, known_users, e) < 0) {
+        if (take_row(log, file, take, fields, csv, &columns, users, items, e) < 0) {
             row = -1;
             goto done;
         }

@@ -21,10 +21,15 @@ struct event_log {
     uint64_t bad_rows, dropped_by_label, dropped_by_weight;
 };
 
-/* Reads a file into an empty log. Users and items become their numbers in the maps, which grow; with `known_users` only
- * events of users already in the map are taken. */
-int event_log_read(struct event_log *log, const struct events_file *file, struct idmap *users, struct idmap *items,
-                   bool known_users, struct err *e);
+enum events_take {
+    EVENTS_POSITIVE,       /* label >= label_min, weight > 0 */
+    EVENTS_OF_KNOWN_USERS, /* those of users that are in the map already */
+    EVENTS_EXPOSED         /* label < label_min */
+};
+
+/* Reads a file into an empty log. Users and items become their numbers in the maps, which grow. */
+int event_log_read(struct event_log *log, const struct events_file *file, enum events_take take, struct idmap *users,
+                   struct idmap *items, struct err *e);
 void event_log_release(struct event_log *log);
 
 /* Empties the log into interactions of `n_users` users, grouped by rank[user], in time order. Item numbers stay. */
@@ -45,8 +50,14 @@ void mark_last(const struct interactions *part, size_t n_users, uint32_t n, bool
  * when there is no such moment (one time for all, or fewer than two events). */
 bool mark_latest(const struct interactions *part, double fraction, bool *held_out);
 
+/* Drops items numbered n_items or more. */
+void interactions_drop_outside(struct interactions *part, size_t n_users, size_t n_items);
+
+/* Drops what user u has at before[u] or later. */
+void interactions_drop_late(struct interactions *part, size_t n_users, const int64_t *before);
+
 /* Makes `held` a set for each user: drops what the user has in `rest` (may be NULL) or had before in `held`, and items
- * numbered `n_items` or more, which are counted in unreachable[user]. All item numbers are below `n_numbers`. */
+ * numbered `n_items` or more, which are counted in unreachable[user] (NULL when there are none). All item numbers are below `n_numbers`. */
 int interactions_make_sets(struct interactions *held, const struct interactions *rest, size_t n_users, size_t n_items,
                            size_t n_numbers, uint32_t *unreachable, struct err *e);
 

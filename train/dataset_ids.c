@@ -109,6 +109,19 @@ done:
     return result;
 }
 
+uint32_t *ids_translate(const struct idmap *ids, const struct strtab *table)
+{
+    size_t n = idmap_count(ids);
+    uint32_t *position = mem_array(n, sizeof *position);
+    uint32_t outside = (uint32_t)table->count;
+    for (uint32_t i = 0; position != NULL && i < n; i++) {
+        struct span id = idmap_get(ids, i);
+        int64_t at = strtab_find(table, id.text, id.length);
+        position[i] = at >= 0 ? (uint32_t)at : outside++;
+    }
+    return position;
+}
+
 int ids_frequent(const struct strtab *all, const uint32_t *counts, uint32_t min_count, struct buf *block,
                  struct strtab *vocab, struct err *e)
 {

@@ -28,6 +28,10 @@ const char *text_check(const char *text, size_t length);
 int ids_number(const struct idmap *ids, const bool *member, uint32_t *rank, struct buf *block, struct strtab *table,
                struct err *e);
 
+/* Position in a sorted table of each of a map's ids, numbers from the table's count up for those it does not have: new,
+ * [idmap_count]; NULL without memory. */
+uint32_t *ids_translate(const struct idmap *ids, const struct strtab *table);
+
 /* Appends to `block` a sorted table of those of a sorted table's strings whose count is at least `min_count`, and makes
  * `vocab` a view of it; when that is all of them, `vocab` is a view of `all` and the block stays empty. */
 int ids_frequent(const struct strtab *all, const uint32_t *counts, uint32_t min_count, struct buf *block,

@@ -123,6 +123,45 @@ static void mark_random(const struct interactions *part, size_t n_users, double 
     }
 }
 
+static void move_event(struct interactions *part, size_t to, size_t from)
+{
+    part->item[to] = part->item[from];
+    if (part->time != NULL) {
+        part->time[to] = part->time[from];
+    }
+    if (part->weight != NULL) {
+        part->weight[to] = part->weight[from];
+    }
+}
+
+void interactions_drop_outside(struct interactions *part, size_t n_users, size_t n_items)
+{
+    size_t kept = 0, first = 0;
+    for (size_t u = 0; u < n_users; u++) {
+        for (size_t i = first; i < part->start[u + 1]; i++) {
+            if (part->item[i] < n_items) {
+                move_event(part, kept++, i);
+            }
+        }
+        first = part->start[u + 1];
+        part->start[u + 1] = kept;
+    }
+    part->n = kept;
+}
+
+void interactions_drop_late(struct interactions *part, size_t n_users, const int64_t *before)
+{
+    size_t kept = 0, first = 0;
+    for (size_t u = 0; u < n_users; u++) {
+        for (size_t i = first; i < part->start[u + 1] && part->time[i] < before[u]; i++) {
+            move_event(part, kept++, i);
+        }
+        first = part->start[u + 1];
+        part->start[u + 1] = kept;
+    }
+    part->n = kept;
+}
+
 int interactions_make_sets(struct interactions *held, const struct interactions *rest, size_t n_users, size_t n_items,
                            size_t n_numbers, uint32_t *unreachable, struct err *e)
 {
@@ -146,11 +185,7 @@ int interactions_make_sets(struct interactions *held, const struct interactions 
                 unreachable[u]++;
                 continue;
             }
-            held->item[kept] = item;
-            if (held->time != NULL) {
-                held->time[kept] = held->time[i];
-            }
-            kept++;
+            move_event(held, kept++, i);
         }
         first = held->start[u + 1];
         held->start[u + 1] = kept;

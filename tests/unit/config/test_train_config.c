@@ -349,7 +349,8 @@ static void test_keys(void **state)
         whole, "seed: 1", "seed: 1\noptimizer.lr: 0.3",
         "c.yaml:31: optimizer.lr: unknown key; keys with dots are for --set, in a file write optimizer: {lr: ...}\n");
     expect_change(whole, "uniform: 0", "margin: 1",
-                  "c.yaml:23: negatives.margin: unknown key; known here: in_batch, uniform, mask_seen\n");
+                  "c.yaml:23: negatives.margin: unknown key; known here: in_batch, uniform, mask_seen, allow_exposed, "
+                  "hard\n");
     expect_change(whole, "seed: 1", "seed: 1\nseed: 2",
                   "c.yaml:31: the key \"seed\" is given twice, first in line 30; remove one\n");
     expect_change(
@@ -493,6 +494,15 @@ static void test_together(void **state)
         ids_only, "{method: file, test: test.csv.gz}", "{method: time}",
         "c.yaml:3: data.split.method: time needs to know when events happened; add data.events.time: the column of "
         "times\n");
+    expect_change(ids_only, "in_batch: true", "allow_exposed: true, hard: {file: no.csv}",
+                  "c.yaml:8: negatives.allow_exposed: without a label every event is a positive and nothing was only "
+                  "shown; add data.events.label: the column that tells them apart\n"
+                  "c.yaml:8: negatives.hard.file: cannot read \"no.csv\": No such file or directory; relative paths "
+                  "start at the configuration file's directory (those of --set at the working directory)\n");
+    expect_change(shortest, "item: i}",
+                  "item: i, label: l}, split: {method: leave_last}}\nnegatives: {allow_exposed: true",
+                  "c.yaml:2: negatives.allow_exposed: split leave_last needs to know when things were shown, to leave "
+                  "out the test period; add data.events.time: the column of times\n");
     expect_change(
         whole, "in_batch: true", "in_batch: false",
         "c.yaml:23: negatives: softmax has nothing to compare with: use in_batch: true (and optimizer.batch_size "

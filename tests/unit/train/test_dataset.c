@@ -17,6 +17,7 @@
 #include "train/dataset.h"
 #include "train/dataset_events.h"
 #include "train/dataset_ids.h"
+#include "train/dataset_pairs.h"
 #include "train/dataset_time.h"
 
 /* --- the world -----------------------------------------------------------------------------------------------------*/
@@ -825,6 +826,7 @@ static void test_memory_failures(void **state)
     struct world w;
     world_init(&w);
     w.config.data.max_bad_rows = 1;
+    w.config.negatives.allow_exposed = true;
     long n = 1;
     for (; n < 2000; n++) {
         struct err e = ERR_INIT;
@@ -877,6 +879,96 @@ static void test_eval_file(void **state)
     interactions_release(&exclude);
     mem_free(unreachable);
     idmap_free(users);
+    dataset_free(d);
+}
+
+/* --- pairs for negatives -------------------------------------------------------------------------------------------*/
+
+/* u1 and u2 as in the world; what is shown: before, in and after the test period, unknown users and items, pairs that
+ * are train events, and repetitions. */
+static const char shown_text[] = "user,item,ts,label\n"
+                                 "u1,i1,10,1\nu1,i2,20,1\nu1,i3,30,1\nu2,i1,5,1\nu2,i2,40,1\n"
+                                 "u1,i6,30,0\n" /* in u1's test period */
+                                 "u1,i6,29,0\n" /* just before it */
+                                 "u1,i6,1,0\n"
+                                 "u1,i3,2,0\n"  /* the item of his test: what the future brings is not known */
+                                 "u1,i2,2,0\n"  /* taken later, in train */
+                                 "u2,i3,45,0\n" /* in u2's test period */
+                                 "u2,i6,39,0\n"
+                                 "u2,i9,6,0\n"  /* no such item in the catalogue */
+                                 "u7,i1,6,0\n"; /* nor such a user */
+
+static void test_exposed(void **state)
+{
+    (void)state;
+    struct world w;
+    world_init(&w);
+    files_write("events.csv", shown_text);
+    w.config.negatives.allow_exposed = true;
+    struct dataset *d = load(&w);
+    expect_strings(&d->user_ids, "u1 u2");
+    expect_strings(&d->item_ids, "i1 i2 i3 i6");
+    expect_part(d, &d->train, "u1: i1@10 i2@20; u2: i1@5");
+    expect_part(d, &d->exposed, "u1: i6 i3; u2: i6");
+    assert_null(d->exposed.time);
+    dataset_free(d);
+
+    w.config.data.split = (struct split_config){.method = SPLIT_TIME, .fraction = 0.4}; /* from 30 on */
+    d = load(&w);
+    expect_part(d, &d->exposed, "u1: i6 i3");
+    dataset_free(d);
+
+    w.config.data.split.method = SPLIT_NONE;
+    w.config.data.events.time = NULL;
+    d = load(&w);
+    expect_part(d, &d->exposed, "u1: i6; u2: i3 i6");
+    dataset_free(d);
+
+    w.config.data.split = (struct split_config){.method = SPLIT_LEAVE_LAST, .n = 1};
+    expect_error(&w, "set data.events.time");
+    w.config.negatives.allow_exposed = false;
+    d = load(&w);
+    assert_int_equal(d->exposed.n, 0);
+    dataset_free(d);
+}
+
+static void test_pairs_file(void **state)
+{
+    (void)state;
+    struct world w;
+    world_init(&w);
+    struct dataset *d = load(&w); /* train: u1 i1 i2, u2 i1 i2, u3 i2, u4 i5 */
+    struct interactions pairs;
+    struct err e = ERR_INIT;
+    const char *path = files_write("hard.csv", "item,user\ni3,u3\ni6,u1\ni1,u3\ni2,u3\ni3,u3\nx,u1\ni1,u8\n");
+    assert_int_equal(dataset_read_pairs(d, &w.config, path, &pairs, &e), 0);
+    expect_part(d, &pairs, "u1: i6; u3: i3 i1");
+    interactions_release(&pairs);
+    path = files_write("hard.csv", "item,user\nx,u1\ni1,u8\n");
+    assert_int_equal(dataset_read_pairs(d, &w.config, path, &pairs, &e), -1);
+    assert_non_null(strstr(e.message, "hard.csv: none of its 2 pairs has a user and an item of"));
+    assert_null(pairs.item);
+    err_clear(&e);
+    path = files_write("hard.csv", "item,user\ni2,u1\n");
+    assert_int_equal(dataset_read_pairs(d, &w.config, path, &pairs, &e), -1);
+    assert_non_null(strstr(e.message, "nothing is left for negatives"));
+    err_clear(&e);
+    path = files_write("hard.csv", "item\ni2\n");
+    assert_int_equal(dataset_read_pairs(d, &w.config, path, &pairs, &e), -1);
+    assert_non_null(strstr(e.message, "hard.csv: no column \"user\""));
+    path = files_write("hard.csv", "item,user\ni3,u3\ni6,u1\nx,u9\n");
+    for (long n = 1;; n++) {
+        struct err nomem = ERR_INIT;
+        mem_fail_at(n);
+        int result = dataset_read_pairs(d, &w.config, path, &pairs, &nomem);
+        mem_fail_at(0);
+        if (result == 0) {
+            assert_true(n > 10);
+            break;
+        }
+        assert_non_null(strstr(nomem.message, "memory"));
+    }
+    interactions_release(&pairs);
     dataset_free(d);
 }
 
@@ -1037,6 +1129,8 @@ int main(void)
         cmocka_unit_test(test_bounds_are_quantiles),
         cmocka_unit_test(test_memory_failures),
         cmocka_unit_test(test_eval_file),
+        cmocka_unit_test(test_exposed),
+        cmocka_unit_test(test_pairs_file),
         cmocka_unit_test(test_times),
         cmocka_unit_test(test_id_rules),
         cmocka_unit_test(test_ids_number),
