@@ -22,6 +22,8 @@ BUILD ?= build
 PREFIX ?= /usr/local
 DESTDIR ?=
 T ?=
+# the interpreter of what compares with PyTorch: make oracle, tests/bench/torch_speed.sh
+PYTHON ?= /usr/bin/python3
 
 # --- compiler --------------------------------------------------------------------------------------------------------
 
@@ -165,14 +167,24 @@ $(BUILD)/tests/$(1)/%: tests/unit/$(1)/%.c $(call archives,$(1)) $(BUILD)/flags 
 endef
 $(foreach r,$(ROOMS),$(eval $(call room_test,$(r))))
 
-.PHONY: test test-run unit
+# The trainer with its inside turned out, for tests/oracle and tests/bench.
+PROBE := $(BUILD)/tests/train_probe
+
+$(PROBE): tests/oracle/train_probe.c $(call archives,train) $(BUILD)/flags $(BUILD)/faiss.libs
+	@mkdir -p $(@D); echo "  TEST  $<"
+	@$(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< -Wl,--start-group $(call archives,train) -Wl,--end-group $(LIBS_train)
+
+.PHONY: test test-run unit oracle
 test: ## install what tests need, build, run every test (T=pattern: only those whose name contains it)
 	@$(MAKE) --no-print-directory test-deps
 	@$(MAKE) --no-print-directory test-run
 
 unit: $(UNIT_BIN)
 
-test-run: all unit
+oracle: all $(PROBE) ## loss and gradients of one batch against PyTorch, which $(PYTHON) must have (Debian: python3-torch)
+	@RECALLD_BUILD=$(abspath $(BUILD)) $(PYTHON) tests/oracle/torch_oracle.py
+
+test-run: all unit $(PROBE)
 	@RECALLD_BUILD=$(abspath $(BUILD)) RECALLD_SANITIZER=$(RECALLD_SANITIZER) /usr/bin/python3 tests/run --build $(BUILD) $(if $(T),--match '$(T)')
 
 # The same tests, unit and end to end (these run the programs in RECALLD_BUILD=build/asan), under one sanitizer each.
@@ -194,7 +206,7 @@ tsan: ## all tests under ThreadSanitizer
 
 # --- lint --------------------------------------------------------------------------------------------------------------
 
-C_FILES   = $(sort $(wildcard $(ROOMS:%=%/*.[ch]) tests/unit/*.[ch] tests/unit/*/*.[ch] tests/bench/*.[ch] tests/fuzz/*.[ch]))
+C_FILES   = $(sort $(wildcard $(ROOMS:%=%/*.[ch]) tests/unit/*.[ch] tests/unit/*/*.[ch] tests/oracle/*.[ch] tests/bench/*.[ch] tests/fuzz/*.[ch]))
 SH_FILES  = $(sort $(wildcard */*.sh */*/*.sh */*/*/*.sh .ci/run))
 PY_FILES  = $(sort $(wildcard tests/run tests/*/*.py docs/*/*.py docs/*/*/*.py))
 
