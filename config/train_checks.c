@@ -443,6 +443,40 @@ static void check_training(const struct check *c)
     }
 }
 
+/* --- evaluation ----------------------------------------------------------------------------------------------------- */
+
+static const struct feature_config *find_feature(const struct tower_config *t, const char *name)
+{
+    for (size_t i = 0; i < t->n_features; i++) {
+        if (same(t->features[i].name, name)) {
+            return &t->features[i];
+        }
+    }
+    return NULL;
+}
+
+static bool is_category(const struct feature_config *f)
+{
+    return f != NULL && (f->type == FEATURE_ONEHOT || (f->type == FEATURE_CATEGORICAL && f->buckets == 0));
+}
+
+static void check_evaluation(const struct check *c)
+{
+    const struct train_config *config = c->config;
+    if (is_given(c, "evaluate") && !is_given(c, "data.split.method")) {
+        PROBLEM(c, "evaluate", "has no effect without a test part; add data.split, or remove it");
+    }
+    for (size_t i = 0; config->evaluate.slices != NULL && config->evaluate.slices[i] != NULL; i++) {
+        const char *name = config->evaluate.slices[i];
+        if (!is_category(find_feature(&config->user_tower, name)) &&
+            !is_category(find_feature(&config->item_tower, name))) {
+            PROBLEM(c, "evaluate.slices",
+                    "%s is not a feature of type onehot or categorical (without buckets) of either tower",
+                    problem_quote(name).text);
+        }
+    }
+}
+
 void train_checks_run(const struct train_config *config, const struct node *root, struct problems *problems)
 {
     const struct check c = {config, root, problems};
@@ -452,5 +486,6 @@ void train_checks_run(const struct train_config *config, const struct node *root
     check_training(&c);
     check_optimizer(&c);
     check_exposed(&c);
+    check_evaluation(&c);
     check_files(&c);
 }

@@ -179,6 +179,13 @@ static const struct param rows[] = {
      .sentence = "cut from the training part: the latest when times are known, else at random"},
     {"optimizer.early_stop.refit", PARAM_BOOL, AT(optimizer.early_stop.refit), .default_text = "true",
      .sentence = "train again on the whole training part for the best number of epochs"},
+    {"evaluate.max_users", PARAM_INT, AT(evaluate.max_users), .default_text = "0", .min = 0, .max = PARAM_WHOLE_MAX,
+     .unit = "users",
+     .sentence = "of the test part, chosen at random, that are ranked for; 0: all, up to 2 * 10^10 pairs of user and "
+                 "item (then a warning says so)"},
+    {"evaluate.slices", PARAM_STRINGS, AT(evaluate.slices),
+     .sentence = "onehot and categorical features by whose values the report breaks metrics down (default: those with "
+                 "at most 30 values); new users, new items and popularity always are"},
     {"seed", PARAM_INT, AT(seed), .default_text = "1", .min = 0, .max = PARAM_WHOLE_MAX,
      .sentence = "of all random numbers: same seed and threads, same weights"},
     {"threads", PARAM_INT, AT(threads), .default_text = "0", .min = 0, .max = 1024, .unit = "threads",

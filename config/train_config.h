@@ -126,6 +126,10 @@ struct train_config {
             bool refit;        /* train anew on the whole train part for the best number of epochs */
         } early_stop;
     } optimizer;
+    struct {
+        uint64_t max_users; /* of the test part; 0: all, up to what is affordable */
+        char **slices;      /* NULL-terminated names of features; NULL: those with few values */
+    } evaluate;
     uint64_t seed;
     uint32_t threads; /* 0: one a core */
     struct {

@@ -14,10 +14,10 @@
 #include "core/idmap.h"
 #include "core/log.h"
 #include "core/mem.h"
+#include "train/assessment.h"
 #include "train/command.h"
 #include "train/csv.h"
 #include "train/dataset.h"
-#include "train/evaluate.h"
 
 static const char help[] =
     "usage: recall-train eval BUNDLE --test FILE [--exclude FILE] [--users FILE] [--k 10,20,50,100] [--threads N]\n"
@@ -169,7 +169,9 @@ struct run {
     struct dataset d; /* only what tower_ranker reads */
     struct interactions relevant, seen;
     uint32_t *unreachable;
-    uint32_t *item_count;
+    uint32_t *item_count; /* of the excluded pairs; NULL without */
+    struct slicing slicing;
+    struct tower_ranker *ranker;
 };
 
 static bool needs_table(const struct tower_spec *spec)
@@ -306,7 +308,61 @@ static int read_pairs(struct run *run, const struct options *o, struct err *e)
     return o->exclude == NULL ? 0 : dataset_eval_file(&file, PAIRS_SEEN, items, run->users, &run->seen, NULL, e);
 }
 
-static json_t *rank(struct run *run, const struct options *o, struct ranker ranker, const char *name, struct err *e)
+/* What the excluded pairs say: how popular items are, and which users and items are new. */
+static int count_items(struct run *run, struct err *e)
+{
+    run->item_count = mem_array(run->d.n_items, sizeof *run->item_count);
+    if (run->item_count == NULL) {
+        return err_nomem(e);
+    }
+    for (size_t i = 0; i < run->seen.n; i++) {
+        run->item_count[run->seen.item[i]]++;
+    }
+    return slicing_add_events(&run->slicing, run->seen.start, run->d.n_users, run->item_count, run->d.n_items, e);
+}
+
+static void print_metrics(const json_t *report)
+{
+    const char *key, *name;
+    json_t *value, *of;
+    const json_t *baselines = json_object_get(report, "baselines");
+    printf("metric\tmodel\tlow\thigh");
+    json_object_foreach((json_t *)(uintptr_t)baselines, name, of)
+    {
+        printf("\t%s", name);
+    }
+    printf("\n");
+    json_object_foreach(json_object_get(report, "metrics"), key, value)
+    {
+        const json_t *ci = json_object_get(json_object_get(report, "metrics_ci"), key);
+        printf("%s\t%.6g", key, json_number_value(value));
+        if (json_is_array(ci)) {
+            printf("\t%.6g\t%.6g", json_number_value(json_array_get(ci, 0)), json_number_value(json_array_get(ci, 1)));
+        } else {
+            printf("\t\t"); /* no mean over users, or too few of them */
+        }
+        json_object_foreach((json_t *)(uintptr_t)baselines, name, of)
+        {
+            printf("\t%.6g", json_number_value(json_object_get(of, key)));
+        }
+        printf("\n");
+    }
+}
+
+static json_t *assess(struct run *run, const struct options *o, struct assessment *a, struct err *e)
+{
+    struct ranker model = tower_ranker_of(run->ranker), popularity = popularity_ranker(run->item_count);
+    if (assessment_add(a, "model", &model, e) < 0) {
+        return NULL;
+    }
+    if (o->exclude != NULL && assessment_add(a, "popularity", &popularity, e) < 0) {
+        return NULL;
+    }
+    return assessment_report(a, &run->slicing, e);
+}
+
+/* Everything is read: ranks, and prints. */
+static int report_bundle(struct run *run, const struct options *o, struct err *e)
 {
     struct evaluation ev = {
         .n_users = run->d.n_users,
@@ -317,78 +373,40 @@ static json_t *rank(struct run *run, const struct options *o, struct ranker rank
         .at = o->at,
         .threads = o->threads,
     };
-    struct metrics m;
-    return evaluate(&ev, &ranker, name, &m, e) < 0 ? NULL : metrics_to_json(&m);
-}
-
-static json_t *rank_popular(struct run *run, const struct options *o, struct err *e)
-{
-    run->item_count = mem_array(run->d.n_items, sizeof *run->item_count);
-    if (run->item_count == NULL) {
+    struct assessment *a = assessment_new(&ev, run->item_count, e);
+    json_t *found = a == NULL ? NULL : assess(run, o, a, e);
+    json_t *report = found == NULL ? NULL : json_pack("{s:s}", "model", run->bundle->version);
+    int result = -1;
+    if (found != NULL && json_object_update(report, found) < 0) {
         err_nomem(e);
-        return NULL;
+    } else if (found != NULL) {
+        print_metrics(report);
+        result = o->report == NULL ? 0 : write_report(o->report, report, e);
     }
-    for (size_t i = 0; i < run->seen.n; i++) {
-        run->item_count[run->seen.item[i]]++;
-    }
-    struct popularity popularity = {run->item_count, run->d.n_items};
-    return rank(run, o, (struct ranker){popularity_score, &popularity}, "popularity", e);
-}
-
-static void print_metrics(const json_t *report)
-{
-    const char *key;
-    json_t *value;
-    const json_t *popular = json_object_get(json_object_get(report, "baselines"), "popularity");
-    printf("metric\tmodel%s\n", popular == NULL ? "" : "\tpopularity");
-    json_object_foreach(json_object_get(report, "metrics"), key, value)
-    {
-        printf("%s\t%.6g", key, json_number_value(value));
-        if (popular != NULL) {
-            printf("\t%.6g", json_number_value(json_object_get(popular, key)));
-        }
-        printf("\n");
-    }
+    json_decref(report);
+    json_decref(found);
+    assessment_free(a);
+    return result;
 }
 
 static int evaluate_bundle(struct run *run, const struct options *o, struct err *e)
 {
     const struct bundle *b = run->bundle;
-    struct tower_ranker *ranker = NULL;
-    json_t *baselines = json_object();
-    json_t *report = NULL;
-    int result = -1;
     if (read_pairs(run, o, e) < 0) {
-        goto out;
+        return -1;
     }
     run->d.schema = b->schema; /* a borrowed copy: the bundle stays its owner */
     run->d.n_users = idmap_count(run->users);
     run->d.n_items = b->n_items;
     run->d.item_ids = b->item_ids;
-    if (encode_users(run, o->users, e) < 0 || dataset_map_history(&run->d, e) < 0) {
-        goto out;
+    if (encode_users(run, o->users, e) < 0 || dataset_map_history(&run->d, e) < 0 ||
+        (o->exclude != NULL && count_items(run, e) < 0)) {
+        return -1;
     }
-    ranker = tower_ranker_new(&run->d, o->exclude == NULL ? NULL : &run->seen, &b->towers[SIDE_USER], b->item_vectors,
-                              o->threads, e);
-    json_t *metrics = ranker == NULL ? NULL : rank(run, o, (struct ranker){tower_ranker_score, ranker}, "model", e);
-    if (metrics == NULL) {
-        goto out;
-    }
-    report = json_pack("{s:s, s:o, s:O}", "model", b->version, "metrics", metrics, "baselines", baselines);
-    if (o->exclude != NULL) {
-        json_t *popular = rank_popular(run, o, e);
-        if (popular == NULL) {
-            goto out;
-        }
-        json_object_set_new(baselines, "popularity", popular);
-    }
-    print_metrics(report);
-    result = o->report == NULL ? 0 : write_report(o->report, report, e);
-out:
-    json_decref(report);
-    json_decref(baselines);
-    tower_ranker_free(ranker);
-    return result;
+    slicing_add_features(&run->slicing, SIDE_USER, &run->d.rows[SIDE_USER], NULL);
+    run->ranker = tower_ranker_new(&run->d, o->exclude == NULL ? NULL : &run->seen, &b->towers[SIDE_USER],
+                                   b->item_vectors, o->threads, e);
+    return run->ranker == NULL ? -1 : report_bundle(run, o, e);
 }
 
 int cmd_eval(int argc, char **argv)
@@ -413,6 +431,8 @@ int cmd_eval(int argc, char **argv)
     interactions_release(&run.seen);
     mem_free(run.unreachable);
     mem_free(run.item_count);
+    slicing_release(&run.slicing);
+    tower_ranker_free(run.ranker);
     mem_free(run.d.history_row);
     if (run.d.rows[SIDE_USER].columns != NULL) {
         feature_rows_release(&run.d.rows[SIDE_USER]);

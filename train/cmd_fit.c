@@ -8,8 +8,8 @@
 #include "core/buf.h"
 #include "core/log.h"
 #include "core/mem.h"
+#include "train/assessment.h"
 #include "train/command.h"
-#include "train/evaluate.h"
 #include "train/export.h"
 #include "train/fit.h"
 #include "train/index_build.h"
@@ -42,48 +42,59 @@ struct fit_run {
     float *queries;
     size_t n_queries;
     struct ann *index;
-    json_t *train, *metrics, *baselines, *index_record;
+    json_t *train, *assessment, *index_record; /* assessment: members of the report */
     unsigned threads;
     char *published;
 };
 
-/* Evaluates one ranker on the test part; a new JSON object, or NULL. */
-static json_t *evaluate_test(struct fit_run *run, struct ranker ranker, const char *name, struct err *e)
+/* Which slices the data allows. */
+static int make_slicing(struct fit_run *run, struct slicing *slicing, struct err *e)
 {
-    struct evaluation ev = {
-        .n_users = run->d->n_users,
-        .n_items = run->d->n_items,
-        .seen = &run->d->train,
-        .relevant = &run->d->test,
-        .unreachable = run->d->unreachable,
-        .at = metric_default_cutoffs,
-        .threads = run->threads,
-    };
-    struct metrics m;
-    if (evaluate(&ev, &ranker, name, &m, e) < 0) {
-        return NULL;
+    const struct dataset *d = run->d;
+    char **names = run->config->evaluate.slices;
+    if (slicing_add_events(slicing, d->train.start, d->n_users, d->item_count, d->n_items, e) < 0) {
+        return -1;
     }
-    log_info("%-11s recall@20 %.4f  ndcg@20 %.4f  hit_rate@10 %.4f  mrr %.4f  coverage@20 %.4f  (%zu users)", name,
-             metrics_get(&m, "recall@20"), metrics_get(&m, "ndcg@20"), metrics_get(&m, "hit_rate@10"), m.mrr,
-             metrics_get(&m, "coverage@20"), m.users);
-    return metrics_to_json(&m);
+    slicing_add_features(slicing, SIDE_USER, &d->rows[SIDE_USER], names);
+    slicing_add_features(slicing, SIDE_ITEM, &d->rows[SIDE_ITEM], names);
+    return 0;
+}
+
+static int assess(struct fit_run *run, struct assessment *a, struct err *e)
+{
+    struct slicing slicing = {0};
+    struct ranker model = tower_ranker_of(run->ranker), popularity = popularity_ranker(run->d->item_count);
+    if (assessment_add(a, "model", &model, e) == 0 && assessment_add(a, "popularity", &popularity, e) == 0 &&
+        make_slicing(run, &slicing, e) == 0) {
+        run->assessment = assessment_report(a, &slicing, e);
+    }
+    slicing_release(&slicing);
+    return run->assessment == NULL ? -1 : 0;
 }
 
 static int evaluate_model(struct fit_run *run, struct err *e)
 {
-    if (run->d->test.n == 0) {
+    const struct dataset *d = run->d;
+    if (d->test.n == 0) {
         log_info("no test part (data.split.method none): metrics are left out");
-        run->metrics = json_object();
-        run->baselines = json_object();
-        return 0;
+        run->assessment = json_pack("{s:{}, s:{}}", "metrics", "baselines");
+        return run->assessment == NULL ? err_nomem(e) : 0;
     }
-    struct popularity popularity = {run->d->item_count, run->d->n_items};
-    run->metrics = evaluate_test(run, (struct ranker){tower_ranker_score, run->ranker}, "model", e);
-    json_t *popular = run->metrics == NULL
-                          ? NULL
-                          : evaluate_test(run, (struct ranker){popularity_score, &popularity}, "popularity", e);
-    run->baselines = popular == NULL ? NULL : json_pack("{s:o}", "popularity", popular);
-    return run->baselines == NULL ? -1 : 0;
+    struct evaluation ev = {
+        .n_users = d->n_users,
+        .n_items = d->n_items,
+        .seen = &d->train,
+        .relevant = &d->test,
+        .unreachable = d->unreachable,
+        .max_users = run->config->evaluate.max_users,
+        .seed = run->config->seed,
+        .at = metric_default_cutoffs,
+        .threads = run->threads,
+    };
+    struct assessment *a = assessment_new(&ev, d->item_count, e);
+    int result = a == NULL ? -1 : assess(run, a, e);
+    assessment_free(a);
+    return result;
 }
 
 /* Vectors of users spread over all: what the index will be asked for. */
@@ -153,8 +164,8 @@ static int publish(struct fit_run *run, struct err *e)
         .n_queries = run->n_queries,
         .index = run->index,
         .index_record = run->index_record,
-        .metrics = run->metrics,
-        .baselines = run->baselines,
+        .metrics = json_object_get(run->assessment, "metrics"),
+        .baselines = json_object_get(run->assessment, "baselines"),
         .train = run->train,
     };
     run->published = export_bundle(&x, e);
@@ -176,9 +187,10 @@ static int run_fit(struct fit_run *run, const struct fit_options *o, struct err 
     if (o->report == NULL) {
         return 0;
     }
-    json_t *report = json_pack("{s:s, s:O, s:O, s:O, s:O}", "bundle", run->published, "metrics", run->metrics,
-                               "baselines", run->baselines, "train", run->train, "index", run->index_record);
-    int result = report == NULL ? err_nomem(e) : write_report(o->report, report, e);
+    json_t *report = json_pack("{s:s}", "bundle", run->published);
+    bool made = json_object_update(report, run->assessment) == 0 && json_object_set(report, "train", run->train) == 0 &&
+                json_object_set(report, "index", run->index_record) == 0;
+    int result = made ? write_report(o->report, report, e) : err_nomem(e);
     json_decref(report);
     return result;
 }
@@ -186,8 +198,7 @@ static int run_fit(struct fit_run *run, const struct fit_options *o, struct err 
 static void release(struct fit_run *run)
 {
     json_decref(run->train);
-    json_decref(run->metrics);
-    json_decref(run->baselines);
+    json_decref(run->assessment);
     json_decref(run->index_record);
     ann_free(run->index);
     tower_ranker_free(run->ranker);

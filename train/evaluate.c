@@ -1,6 +1,10 @@
 /*
- * The evaluation loop: users in blocks of RANK_BLOCK, blocks dealt to threads by an atomic counter, sums kept per block
- * and added in block order at the end, so that the result does not depend on scheduling.
+ * The ranking pass: users in blocks of RANK_BLOCK, blocks dealt to threads by an atomic counter. A block goes over the
+ * catalogue in tiles of RANK_TILE items: the scores of a tile are made, the seen ones crossed out, and what is left is
+ * offered to each user's top-k. A tile of scores stays in the cache, and memory does not grow with the catalogue.
+ *
+ * Each user's outcome has its own place, and how often an item was shown is a sum of whole numbers, so nothing depends
+ * on scheduling. Means are taken afterwards, in the order of users.
  *
  * A user costs one row of a matrix product and one top-k over the catalogue; on 40,000 items that is some 50
  * microseconds, so ranking everything is affordable, and the sampled protocols that others use for speed are not needed.
@@ -10,140 +14,177 @@
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/mem.h"
+#include "core/rng.h"
 #include "core/topk.h"
-#include "core/vecmath.h"
 #include "train/progress.h"
 
-const struct metric_cutoffs metric_default_cutoffs = {4, {10, 20, 50, 100}};
-
-enum { MRR_DEPTH = 100, EMBED_BLOCK = 256 };
-
-/* --- sums over users ------------------------------------------------------------------------------------------------*/
+enum { RANK_TILE = 4096, RNG_CHOICE = 0x6576 };
 
 struct run {
     const struct evaluation *ev;
     const struct ranker *ranker;
-    uint32_t *users; /* [n_users] those with something relevant */
-    size_t n_users, depth;
-    struct metrics *blocks; /* [n_blocks] sums of each block */
-    size_t n_blocks;
+    struct outcomes *out; /* found has room for all relevant events of the users, start says where each user's begin */
+    uint32_t *n_found;    /* [out->n_users] */
+    size_t depth, n_tiles, n_blocks;
     atomic_size_t next_block;
     atomic_bool failed;
-    _Atomic(unsigned char) *covered; /* [n_items]: 1 + index of the smallest cutoff that showed the item, 0: none */
+    _Atomic(uint32_t) *shown; /* [at.n, n_items]: first shown between one cut-off and the next */
     struct progress progress;
+};
+
+struct seen_pair {
+    uint32_t item, row; /* row: of the block */
 };
 
 struct run_thread {
     struct run *run;
     unsigned worker;
-    float *scores;          /* [RANK_BLOCK, n_items] */
-    struct scored *entries; /* [depth] */
-    uint32_t *mark;         /* [n_items]: the stamp of the user it is relevant to */
+    float *scores;          /* [RANK_BLOCK, RANK_TILE] */
+    struct scored *entries; /* [RANK_BLOCK, depth] */
+    uint32_t *mark;         /* [n_items] of one user: SEEN, or 1 + position among the relevant; 0 between users */
+    struct seen_pair *seen; /* pairs of the block, by tile */
+    size_t seen_capacity;
+    size_t *tile_start; /* [n_tiles + 1] into seen */
     struct err error;
 };
 
-static void note_coverage(struct run *run, const struct topk *best)
+#define SEEN UINT32_MAX
+
+/* --- one block ------------------------------------------------------------------------------------------------------*/
+
+static const uint32_t *events_of(const struct interactions *part, uint32_t user, size_t *n)
+{
+    *n = part == NULL ? 0 : part->start[user + 1] - part->start[user];
+    return part == NULL ? NULL : part->item + part->start[user];
+}
+
+/* The block's seen pairs, sorted by tile (counting sort). */
+static int gather_seen(struct run_thread *t, const uint32_t *users, size_t count)
+{
+    const struct run *run = t->run;
+    size_t n_tiles = run->n_tiles;
+    size_t n;
+    memset(t->tile_start, 0, (n_tiles + 1) * sizeof *t->tile_start);
+    for (size_t i = 0; i < count; i++) {
+        const uint32_t *items = events_of(run->ev->seen, users[i], &n);
+        for (size_t j = 0; j < n; j++) {
+            t->tile_start[items[j] / RANK_TILE + 1]++;
+        }
+    }
+    for (size_t tile = 0; tile < n_tiles; tile++) {
+        t->tile_start[tile + 1] += t->tile_start[tile];
+    }
+    size_t total = t->tile_start[n_tiles];
+    if (total > t->seen_capacity) {
+        mem_free(t->seen);
+        t->seen = mem_array(total, sizeof *t->seen);
+        t->seen_capacity = t->seen == NULL ? 0 : total;
+        if (t->seen == NULL) {
+            return err_nomem(&t->error);
+        }
+    }
+    for (size_t i = count; i-- > 0;) { /* fills each tile from its end, so that the starts are right afterwards */
+        const uint32_t *items = events_of(run->ev->seen, users[i], &n);
+        for (size_t j = 0; j < n; j++) {
+            size_t tile = items[j] / RANK_TILE;
+            t->seen[--t->tile_start[tile + 1]] = (struct seen_pair){items[j], (uint32_t)i};
+        }
+    }
+    memmove(t->tile_start, t->tile_start + 1, n_tiles * sizeof *t->tile_start);
+    t->tile_start[n_tiles] = total;
+    return 0;
+}
+
+static void rank_tile(struct run_thread *t, size_t tile, const uint32_t *users, size_t count, struct topk *best)
+{
+    const struct run *run = t->run;
+    size_t first = tile * RANK_TILE;
+    size_t n = run->ev->n_items - first < RANK_TILE ? run->ev->n_items - first : RANK_TILE;
+    run->ranker->score(run->ranker->arg, t->worker, users, count, first, n, t->scores);
+    for (size_t i = t->tile_start[tile]; i < t->tile_start[tile + 1]; i++) {
+        t->scores[t->seen[i].row * n + t->seen[i].item - first] = NAN; /* never kept by the top-k */
+    }
+    for (size_t i = 0; i < count; i++) {
+        topk_push_block(&best[i], t->scores + i * n, n, (uint32_t)first);
+    }
+}
+
+static void count_shown(struct run *run, const struct topk *best)
 {
     const struct metric_cutoffs *at = &run->ev->at;
     size_t rank = 0;
     for (size_t c = 0; c < at->n; c++) {
         for (; rank < best->n && rank < at->k[c]; rank++) {
-            _Atomic(unsigned char) *cell = &run->covered[best->entries[rank].row];
-            unsigned char seen = atomic_load_explicit(cell, memory_order_relaxed);
-            while ((seen == 0 || seen > c + 1) &&
-                   !atomic_compare_exchange_weak_explicit(cell, &seen, (unsigned char)(c + 1), memory_order_relaxed,
-                                                          memory_order_relaxed)) {}
+            atomic_fetch_add_explicit(&run->shown[c * run->ev->n_items + best->entries[rank].row], 1,
+                                      memory_order_relaxed);
         }
     }
 }
 
-/* The last rank that any metric looks at. */
-static size_t deepest_rank(const struct metric_cutoffs *at)
+/* Writes down which relevant items the user's ranking found, and where. */
+static void note_outcome(struct run_thread *t, size_t i, uint32_t user, const struct topk *best)
 {
-    uint32_t last = at->k[at->n - 1];
-    return last > MRR_DEPTH ? last : MRR_DEPTH;
-}
-
-/* Adds one user's metrics to the sums. mark[row] == stamp where the row is relevant. */
-static void add_user(struct metrics *sum, const struct topk *best, const uint32_t *mark, uint32_t stamp,
-                     size_t n_relevant)
-{
-    const struct metric_cutoffs *at = &sum->at;
-    size_t hits = 0;
-    double gain = 0;
-    double ideal = 0;
-    size_t c = 0;
-    for (size_t rank = 1; rank <= deepest_rank(at); rank++) {
-        double discount = 1.0 / log2((double)rank + 1.0);
-        ideal += rank <= n_relevant ? discount : 0.0;
-        if (rank <= best->n && mark[best->entries[rank - 1].row] == stamp) {
-            if (hits == 0 && rank <= MRR_DEPTH) {
-                sum->mrr += 1.0 / (double)rank;
-            }
-            hits++;
-            gain += discount;
-        }
-        if (c < at->n && rank == at->k[c]) {
-            sum->recall[c] += (double)hits / (double)n_relevant;
-            sum->ndcg[c] += gain / ideal;
-            sum->hit_rate[c] += hits > 0;
-            c++;
+    struct run *run = t->run;
+    const struct evaluation *ev = run->ev;
+    struct found *found = run->out->found + run->out->start[i];
+    size_t n_seen, n_relevant;
+    const uint32_t *seen = events_of(ev->seen, user, &n_seen);
+    const uint32_t *relevant = events_of(ev->relevant, user, &n_relevant);
+    uint32_t n = 0;
+    for (size_t j = 0; j < n_seen; j++) {
+        t->mark[seen[j]] = SEEN;
+    }
+    for (size_t j = 0; j < n_relevant; j++) {
+        if (t->mark[relevant[j]] == 0) { /* a repeated pair counts once */
+            found[n++] = (struct found){relevant[j], 0};
+            t->mark[relevant[j]] = n;
         }
     }
-    sum->users++;
-}
-
-/* Stamps a user's relevant, unseen items; returns how many there are. */
-static size_t mark_relevant(const struct evaluation *ev, uint32_t *mark, uint32_t user, uint32_t stamp)
-{
-    const struct interactions *relevant = ev->relevant;
-    size_t n = ev->unreachable == NULL ? 0 : ev->unreachable[user];
-    for (size_t i = relevant->start[user]; i < relevant->start[user + 1]; i++) {
-        n += mark[relevant->item[i]] != stamp; /* a repeated pair counts once */
-        mark[relevant->item[i]] = stamp;
+    for (size_t rank = 0; rank < best->n; rank++) {
+        uint32_t mark = t->mark[best->entries[rank].row];
+        if (mark != 0 && mark != SEEN) {
+            found[mark - 1].rank = (uint32_t)rank + 1;
+        }
     }
-    for (size_t i = ev->seen == NULL ? 0 : ev->seen->start[user]; ev->seen != NULL && i < ev->seen->start[user + 1];
-         i++) {
-        uint32_t item = ev->seen->item[i];
-        n -= mark[item] == stamp;
-        mark[item] = mark[item] == stamp ? 0 : mark[item];
+    for (size_t j = 0; j < n_seen; j++) {
+        t->mark[seen[j]] = 0;
     }
-    return n;
+    for (size_t j = 0; j < n_relevant; j++) {
+        t->mark[relevant[j]] = 0;
+    }
+    run->n_found[i] = n;
+    run->out->n_relevant[i] = n + (ev->unreachable == NULL ? 0 : ev->unreachable[user]);
+    if (run->out->n_relevant[i] > 0) {
+        count_shown(run, best);
+    }
 }
 
 static int rank_block(struct run_thread *t, size_t block)
 {
     struct run *run = t->run;
-    const struct evaluation *ev = run->ev;
     size_t first = block * RANK_BLOCK;
-    size_t count = run->n_users - first < RANK_BLOCK ? run->n_users - first : RANK_BLOCK;
-    struct metrics *sum = &run->blocks[block];
-    sum->at = ev->at;
-    if (run->ranker->score(run->ranker->arg, t->worker, run->users + first, count, t->scores, &t->error) < 0) {
+    size_t count = run->out->n_users - first < RANK_BLOCK ? run->out->n_users - first : RANK_BLOCK;
+    const uint32_t *users = run->out->user + first;
+    struct topk best[RANK_BLOCK];
+    if (run->ranker->begin != NULL && run->ranker->begin(run->ranker->arg, t->worker, users, count, &t->error) < 0) {
+        return -1;
+    }
+    if (gather_seen(t, users, count) < 0) {
         return -1;
     }
     for (size_t i = 0; i < count; i++) {
-        uint32_t user = run->users[first + i];
-        float *scores = t->scores + i * ev->n_items;
-        size_t n_relevant = mark_relevant(ev, t->mark, user, user + 1);
-        if (n_relevant == 0) {
-            continue;
-        }
-        for (size_t j = ev->seen == NULL ? 0 : ev->seen->start[user]; ev->seen != NULL && j < ev->seen->start[user + 1];
-             j++) {
-            scores[ev->seen->item[j]] = NAN; /* never kept by the top-k */
-        }
-        struct topk best;
-        topk_init(&best, t->entries, run->depth);
-        topk_push_block(&best, scores, ev->n_items, 0);
-        topk_sort(&best);
-        add_user(sum, &best, t->mark, user + 1, n_relevant);
-        note_coverage(run, &best);
+        topk_init(&best[i], t->entries + i * run->depth, run->depth);
+    }
+    for (size_t tile = 0; tile < run->n_tiles; tile++) {
+        rank_tile(t, tile, users, count, best);
+    }
+    for (size_t i = 0; i < count; i++) {
+        topk_sort(&best[i]);
+        note_outcome(t, first + i, users[i], &best[i]);
     }
     return 0;
 }
@@ -166,47 +207,32 @@ static void *run_blocks(void *arg)
     }
 }
 
-/* --- set-up ---------------------------------------------------------------------------------------------------------*/
+/* --- threads --------------------------------------------------------------------------------------------------------*/
 
-static int choose_users(struct run *run, struct err *e)
+static int thread_init(struct run_thread *t, struct run *run, unsigned worker)
 {
-    const struct evaluation *ev = run->ev;
-    run->users = mem_array(ev->n_users, sizeof *run->users);
-    if (run->users == NULL) {
-        return err_nomem(e);
-    }
-    for (size_t u = 0; u < ev->n_users; u++) {
-        bool has =
-            ev->relevant->start[u + 1] > ev->relevant->start[u] || (ev->unreachable != NULL && ev->unreachable[u] > 0);
-        if (has) {
-            run->users[run->n_users++] = (uint32_t)u;
-        }
-    }
-    if (ev->max_users > 0 && run->n_users > ev->max_users) {
-        for (size_t i = 0; i < ev->max_users; i++) {
-            run->users[i] = run->users[i * run->n_users / ev->max_users];
-        }
-        run->n_users = ev->max_users;
-    }
-    return run->n_users > 0 ? 0 : err_set(e, "no user has an item to test with");
+    t->run = run;
+    t->worker = worker;
+    t->scores = mem_array((size_t)RANK_BLOCK * RANK_TILE, sizeof *t->scores);
+    t->entries = mem_array(RANK_BLOCK * run->depth, sizeof *t->entries);
+    t->mark = mem_array(run->ev->n_items, sizeof *t->mark);
+    t->tile_start = mem_array(run->n_tiles + 1, sizeof *t->tile_start);
+    return t->scores == NULL || t->entries == NULL || t->mark == NULL || t->tile_start == NULL ? -1 : 0;
 }
 
-static int start_threads(struct run *run, struct run_thread *threads, unsigned n, struct err *e)
+static void thread_release(struct run_thread *t)
 {
-    const struct evaluation *ev = run->ev;
-    pthread_t *ids = mem_array(n, sizeof *ids);
-    if (ids == NULL) {
-        return err_nomem(e);
-    }
+    mem_free(t->scores);
+    mem_free(t->entries);
+    mem_free(t->mark);
+    mem_free(t->seen);
+    mem_free(t->tile_start);
+}
+
+static int run_threads(struct run *run, struct run_thread *threads, pthread_t *ids, unsigned n, struct err *e)
+{
     for (unsigned i = 0; i < n; i++) {
-        struct run_thread *t = &threads[i];
-        t->run = run;
-        t->worker = i;
-        t->scores = mem_array(RANK_BLOCK * ev->n_items, sizeof *t->scores);
-        t->entries = mem_array(run->depth, sizeof *t->entries);
-        t->mark = mem_array(ev->n_items, sizeof *t->mark);
-        if (t->scores == NULL || t->entries == NULL || t->mark == NULL) {
-            mem_free(ids);
+        if (thread_init(&threads[i], run, i) < 0) {
             return err_nomem(e);
         }
     }
@@ -218,7 +244,6 @@ static int start_threads(struct run *run, struct run_thread *threads, unsigned n
     for (unsigned i = 1; i < started; i++) {
         pthread_join(ids[i], NULL);
     }
-    mem_free(ids);
     for (unsigned i = 0; i < n; i++) {
         if (err_isset(&threads[i].error)) {
             return err_set(e, "%s", threads[i].error.message);
@@ -227,283 +252,146 @@ static int start_threads(struct run *run, struct run_thread *threads, unsigned n
     return 0;
 }
 
-static void add_up(const struct run *run, struct metrics *m)
+static int run_all(struct run *run, const char *label, struct err *e)
 {
-    *m = (struct metrics){.at = run->ev->at};
-    for (size_t b = 0; b < run->n_blocks; b++) {
-        const struct metrics *block = &run->blocks[b];
-        m->users += block->users;
-        m->mrr += block->mrr;
-        for (size_t c = 0; c < m->at.n; c++) {
-            m->recall[c] += block->recall[c];
-            m->ndcg[c] += block->ndcg[c];
-            m->hit_rate[c] += block->hit_rate[c];
+    unsigned n = run->ev->threads > 0 ? run->ev->threads : 1;
+    struct run_thread *threads = mem_array(n, sizeof *threads);
+    pthread_t *ids = mem_array(n, sizeof *ids);
+    int result = -1;
+    if (threads == NULL || ids == NULL) {
+        err_nomem(e);
+    } else {
+        progress_begin(&run->progress, label, "users", (double)run->out->n_users);
+        result = run_threads(run, threads, ids, n, e);
+        progress_end(&run->progress);
+    }
+    for (unsigned i = 0; threads != NULL && i < n; i++) {
+        thread_release(&threads[i]);
+    }
+    mem_free(threads);
+    mem_free(ids);
+    return result;
+}
+
+/* --- before and after -----------------------------------------------------------------------------------------------*/
+
+static bool has_relevant(const struct evaluation *ev, size_t user)
+{
+    return ev->relevant->start[user + 1] > ev->relevant->start[user] ||
+           (ev->unreachable != NULL && ev->unreachable[user] > 0);
+}
+
+/* The users to rank, ascending: all that have something relevant, or a random choice of max_users of them (selection
+ * sampling: Knuth, TAOCP volume 2, algorithm 3.4.2 S). */
+static int choose_users(const struct evaluation *ev, struct outcomes *out, struct err *e)
+{
+    for (size_t u = 0; u < ev->n_users; u++) {
+        out->n_candidates += has_relevant(ev, u);
+    }
+    size_t wanted = ev->max_users > 0 && ev->max_users < out->n_candidates ? ev->max_users : out->n_candidates;
+    size_t left = out->n_candidates;
+    struct rng rng;
+    rng_seed(&rng, ev->seed, RNG_CHOICE);
+    out->user = mem_array(wanted, sizeof *out->user);
+    if (out->user == NULL) {
+        return err_nomem(e);
+    }
+    for (size_t u = 0; u < ev->n_users && out->n_users < wanted; u++) {
+        if (has_relevant(ev, u) && rng_below(&rng, (uint32_t)left--) < wanted - out->n_users) {
+            out->user[out->n_users++] = (uint32_t)u;
         }
     }
-    double users = m->users > 0 ? (double)m->users : 1.0;
-    m->mrr /= users;
-    for (size_t c = 0; c < m->at.n; c++) {
-        m->recall[c] /= users;
-        m->ndcg[c] /= users;
-        m->hit_rate[c] /= users;
-        size_t covered = 0;
-        for (size_t i = 0; i < run->ev->n_items; i++) {
-            unsigned char seen = atomic_load_explicit(&run->covered[i], memory_order_relaxed);
-            covered += seen != 0 && seen <= c + 1;
-        }
-        m->coverage[c] = (double)covered / (double)run->ev->n_items;
+    return wanted > 0 ? 0 : err_set(e, "no user has an item to test with");
+}
+
+static int make_room(struct run *run, struct err *e)
+{
+    const struct evaluation *ev = run->ev;
+    struct outcomes *out = run->out;
+    out->start = mem_array(out->n_users + 1, sizeof *out->start);
+    out->n_relevant = mem_array(out->n_users, sizeof *out->n_relevant);
+    run->n_found = mem_array(out->n_users, sizeof *run->n_found);
+    out->shown = mem_array(ev->at.n * ev->n_items, sizeof *out->shown);
+    run->shown = mem_array(ev->at.n * ev->n_items, sizeof *run->shown);
+    if (out->start == NULL || out->n_relevant == NULL || run->n_found == NULL || out->shown == NULL ||
+        run->shown == NULL) {
+        return err_nomem(e);
     }
+    for (size_t i = 0; i < out->n_users; i++) {
+        size_t user = out->user[i];
+        out->start[i + 1] = out->start[i] + ev->relevant->start[user + 1] - ev->relevant->start[user];
+    }
+    out->found = mem_array(out->start[out->n_users], sizeof *out->found);
+    return out->found == NULL ? err_nomem(e) : 0;
+}
+
+/* Leaves out the users that have seen all that was relevant, and the gaps; adds up what was shown. */
+static void tidy(const struct run *run)
+{
+    struct outcomes *out = run->out;
+    size_t users = 0, n = 0;
+    for (size_t i = 0; i < out->n_users; i++) {
+        if (out->n_relevant[i] == 0) {
+            continue;
+        }
+        size_t from = out->start[i];
+        out->user[users] = out->user[i];
+        out->n_relevant[users] = out->n_relevant[i];
+        out->start[users++] = n;
+        memmove(out->found + n, out->found + from, run->n_found[i] * sizeof *out->found);
+        n += run->n_found[i];
+    }
+    out->start[users] = n;
+    out->n_users = users;
+    for (size_t i = 0; i < out->n_items; i++) {
+        uint32_t sum = 0;
+        for (size_t c = 0; c < out->at.n; c++) {
+            sum += atomic_load_explicit(&run->shown[c * out->n_items + i], memory_order_relaxed);
+            out->shown[c * out->n_items + i] = sum;
+        }
+    }
+}
+
+int evaluate_outcomes(const struct evaluation *ev, const struct ranker *ranker, const char *label, struct outcomes *out,
+                      struct err *e)
+{
+    struct run run = {.ev = ev, .ranker = ranker, .out = out};
+    *out = (struct outcomes){.at = ev->at, .n_items = ev->n_items};
+    run.depth = metric_depth(&ev->at) < ev->n_items ? metric_depth(&ev->at) : ev->n_items;
+    run.n_tiles = (ev->n_items + RANK_TILE - 1) / RANK_TILE;
+    int result = choose_users(ev, out, e) < 0 || make_room(&run, e) < 0 ? -1 : 0;
+    if (result == 0) {
+        run.n_blocks = (out->n_users + RANK_BLOCK - 1) / RANK_BLOCK;
+        result = run_all(&run, label, e);
+    }
+    if (result == 0) {
+        tidy(&run);
+    } else {
+        outcomes_release(out);
+    }
+    mem_free(run.n_found);
+    mem_free((void *)run.shown);
+    return result;
+}
+
+void outcomes_release(struct outcomes *o)
+{
+    mem_free(o->user);
+    mem_free(o->n_relevant);
+    mem_free(o->start);
+    mem_free(o->found);
+    mem_free(o->shown);
+    *o = (struct outcomes){0};
 }
 
 int evaluate(const struct evaluation *ev, const struct ranker *ranker, const char *label, struct metrics *m,
              struct err *e)
 {
-    struct run run = {.ev = ev, .ranker = ranker};
-    unsigned n = ev->threads > 0 ? ev->threads : 1;
-    struct run_thread *threads = mem_array(n, sizeof *threads);
-    int result = -1;
-    if (threads == NULL) {
-        err_nomem(e);
-        goto out;
-    }
-    if (choose_users(&run, e) < 0) {
-        goto out;
-    }
-    size_t deepest = deepest_rank(&ev->at);
-    run.depth = deepest < ev->n_items ? deepest : ev->n_items;
-    run.n_blocks = (run.n_users + RANK_BLOCK - 1) / RANK_BLOCK;
-    run.blocks = mem_array(run.n_blocks, sizeof *run.blocks);
-    run.covered = mem_array(ev->n_items, sizeof *run.covered);
-    if (run.blocks == NULL || run.covered == NULL) {
-        err_nomem(e);
-        goto out;
-    }
-    progress_begin(&run.progress, label, "users", (double)run.n_users);
-    int ran = start_threads(&run, threads, n, e);
-    progress_end(&run.progress);
-    if (ran < 0) {
-        goto out;
-    }
-    add_up(&run, m);
-    result = 0;
-out:
-    for (unsigned i = 0; threads != NULL && i < n; i++) {
-        mem_free(threads[i].scores);
-        mem_free(threads[i].entries);
-        mem_free(threads[i].mark);
-    }
-    mem_free(threads);
-    mem_free(run.users);
-    mem_free(run.blocks);
-    mem_free((void *)run.covered);
-    return result;
-}
-
-/* --- metrics by name ------------------------------------------------------------------------------------------------*/
-
-static const double *metric_row(const struct metrics *m, const char *name, size_t length)
-{
-    const struct {
-        const char *name;
-        const double *values;
-    } rows[] = {{"recall", m->recall}, {"ndcg", m->ndcg}, {"hit_rate", m->hit_rate}, {"coverage", m->coverage}};
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        if (strlen(rows[i].name) == length && memcmp(rows[i].name, name, length) == 0) {
-            return rows[i].values;
-        }
-    }
-    return NULL;
-}
-
-double metrics_get(const struct metrics *m, const char *name)
-{
-    if (strcmp(name, "mrr") == 0) {
-        return m->mrr;
-    }
-    size_t length = strcspn(name, "@");
-    const double *row = metric_row(m, name, length);
-    for (size_t c = 0; row != NULL && name[length] == '@' && c < m->at.n; c++) {
-        char k[16];
-        snprintf(k, sizeof k, "%u", m->at.k[c]);
-        if (strcmp(k, name + length + 1) == 0) {
-            return row[c];
-        }
-    }
-    return NAN;
-}
-
-json_t *metrics_to_json(const struct metrics *m)
-{
-    static const char *const names[] = {"recall", "ndcg", "hit_rate", "coverage"};
-    json_t *o = json_object();
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        const double *row = metric_row(m, names[i], strlen(names[i]));
-        for (size_t c = 0; c < m->at.n; c++) {
-            char key[32];
-            snprintf(key, sizeof key, "%s@%u", names[i], m->at.k[c]);
-            json_object_set_new(o, key, json_real(row[c]));
-        }
-    }
-    json_object_set_new(o, "mrr", json_real(m->mrr));
-    json_object_set_new(o, "users", json_integer((json_int_t)m->users));
-    return o;
-}
-
-/* --- rankers --------------------------------------------------------------------------------------------------------*/
-
-struct ranker_worker {
-    struct feature_rows rows;
-    struct tower_pass pass;
-    float *vectors;   /* [RANK_BLOCK, dim] */
-    int32_t *history; /* [last] */
-};
-
-struct tower_ranker {
-    const struct dataset *d;
-    const struct interactions *history;
-    const struct tower *tower;
-    const float *item_vectors; /* [n_items, dim], borrowed */
-    struct ranker_worker *workers;
-    unsigned n_workers;
-};
-
-struct tower_ranker *tower_ranker_new(const struct dataset *d, const struct interactions *history,
-                                      const struct tower *user_tower, const float *item_vectors, unsigned threads,
-                                      struct err *e)
-{
-    struct tower_ranker *r = mem_array(1, sizeof *r);
-    if (r == NULL) {
-        err_nomem(e);
-        return NULL;
-    }
-    *r = (struct tower_ranker){.d = d, .history = history, .tower = user_tower, .item_vectors = item_vectors};
-    r->workers = mem_array(threads, sizeof *r->workers);
-    size_t last = d->history >= 0 ? user_tower->spec->features[d->history].last : 1;
-    for (unsigned i = 0; r->workers != NULL && i < threads; i++) {
-        struct ranker_worker *w = &r->workers[r->n_workers++];
-        w->vectors = mem_array(RANK_BLOCK * user_tower->spec->output_dim, sizeof *w->vectors);
-        w->history = mem_array(last, sizeof *w->history);
-        if (w->vectors == NULL || w->history == NULL || feature_rows_init(&w->rows, user_tower->spec) < 0 ||
-            tower_pass_init(&w->pass, user_tower->spec, RANK_BLOCK, e) < 0) {
-            break;
-        }
-    }
-    if (r->workers == NULL || r->n_workers < threads || r->workers[threads - 1].pass.input == NULL) {
-        err_nomem(e);
-        tower_ranker_free(r);
-        return NULL;
-    }
-    return r;
-}
-
-void tower_ranker_free(struct tower_ranker *r)
-{
-    if (r == NULL) {
-        return;
-    }
-    for (unsigned i = 0; i < r->n_workers; i++) {
-        feature_rows_release(&r->workers[i].rows);
-        tower_pass_release(&r->workers[i].pass);
-        mem_free(r->workers[i].vectors);
-        mem_free(r->workers[i].history);
-    }
-    mem_free(r->workers);
-    mem_free(r);
-}
-
-int tower_ranker_vectors(struct tower_ranker *r, unsigned worker, const uint32_t *users, size_t count, float *vectors,
-                         struct err *e)
-{
-    struct ranker_worker *w = &r->workers[worker];
-    const struct dataset *d = r->d;
-    feature_rows_clear(&w->rows);
-    for (size_t i = 0; i < count; i++) {
-        if (feature_rows_copy(&w->rows, &d->rows[SIDE_USER], users[i]) < 0) {
-            return err_nomem(e);
-        }
-        if (d->history >= 0 && r->history != NULL) {
-            size_t n = dataset_history(d, r->history, users[i], r->history->start[users[i] + 1], w->history);
-            if (feature_rows_set_bag(&w->rows, (uint32_t)d->history, w->history, n) < 0) {
-                return err_nomem(e);
-            }
-        }
-    }
-    tower_embed(r->tower, d->schema.similarity, &w->rows, &w->pass, vectors);
-    return 0;
-}
-
-int tower_ranker_score(void *ranker, unsigned worker, const uint32_t *users, size_t count, float *scores, struct err *e)
-{
-    struct tower_ranker *r = ranker;
-    float *vectors = r->workers[worker].vectors;
-    if (tower_ranker_vectors(r, worker, users, count, vectors, e) < 0) {
+    struct outcomes out;
+    if (evaluate_outcomes(ev, ranker, label, &out, e) < 0) {
         return -1;
     }
-    mat_mul_nt(scores, vectors, r->item_vectors, count, r->d->n_items, r->tower->spec->output_dim, false);
+    metrics_of(&out, m);
+    outcomes_release(&out);
     return 0;
-}
-
-int popularity_score(void *popularity, unsigned worker, const uint32_t *users, size_t count, float *scores,
-                     struct err *e)
-{
-    (void)worker, (void)users, (void)e;
-    const struct popularity *p = popularity;
-    for (size_t i = 0; i < count; i++) {
-        for (size_t j = 0; j < p->n_items; j++) {
-            scores[i * p->n_items + j] = (float)p->count[j];
-        }
-    }
-    return 0;
-}
-
-/* --- vectors of a whole side ----------------------------------------------------------------------------------------*/
-
-struct embed_job {
-    const struct tower *tower;
-    enum similarity similarity;
-    const struct feature_rows *rows;
-    float *out;
-    atomic_size_t next;
-    atomic_bool failed;
-};
-
-static void *run_embed(void *arg)
-{
-    struct embed_job *job = arg;
-    struct tower_pass pass;
-    size_t dim = job->tower->spec->output_dim;
-    if (tower_pass_init(&pass, job->tower->spec, EMBED_BLOCK, NULL) < 0) {
-        atomic_store(&job->failed, true);
-        return NULL;
-    }
-    for (;;) {
-        size_t first = atomic_fetch_add(&job->next, EMBED_BLOCK);
-        if (first >= job->rows->n) {
-            break;
-        }
-        size_t count = job->rows->n - first < EMBED_BLOCK ? job->rows->n - first : EMBED_BLOCK;
-        tower_embed_block(job->tower, job->similarity, job->rows, first, count, &pass, job->out + first * dim);
-    }
-    tower_pass_release(&pass);
-    return NULL;
-}
-
-int embed_rows(const struct tower *t, enum similarity similarity, const struct feature_rows *rows, unsigned threads,
-               float *out, struct err *e)
-{
-    struct embed_job job = {.tower = t, .similarity = similarity, .rows = rows, .out = out};
-    pthread_t *ids = mem_array(threads, sizeof *ids);
-    if (ids == NULL) {
-        return err_nomem(e);
-    }
-    unsigned started = 1;
-    while (started < threads && pthread_create(&ids[started], NULL, run_embed, &job) == 0) {
-        started++;
-    }
-    run_embed(&job);
-    for (unsigned i = 1; i < started; i++) {
-        pthread_join(ids[i], NULL);
-    }
-    mem_free(ids);
-    return atomic_load(&job.failed) ? err_nomem(e) : 0;
 }

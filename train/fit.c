@@ -57,10 +57,11 @@ static int validate(struct fit *f, const struct interactions *rest, const struct
         .seen = rest,
         .relevant = held,
         .max_users = VALIDATION_USERS,
+        .seed = f->config->seed,
         .at = cutoffs_of(f->config->optimizer.early_stop.metric),
         .threads = f->threads,
     };
-    struct ranker score = {tower_ranker_score, ranker};
+    struct ranker score = tower_ranker_of(ranker);
     struct metrics m;
     if (evaluate(&ev, &score, "validate", &m, e) == 0) {
         *value = metrics_get(&m, f->config->optimizer.early_stop.metric);

@@ -38,6 +38,46 @@ def test_report(fitted):
     assert done.stdout.strip() == report["bundle"]
 
 
+def test_report_of_uncertainty_and_slices(fitted):
+    _, report, done = fitted
+    for name, (low, high) in report["metrics_ci"].items():
+        assert low <= report["metrics"][name] <= high
+    assert set(report["metrics_ci"]) == {name for name in report["metrics"] if "coverage" not in name} - {"users"}
+    assert set(report["baselines_ci"]) == set(report["comparison"]) == set(report["baselines"])
+    for name, values in report["comparison"].items():
+        for metric in "recall@20", "ndcg@20":
+            low, high = values[metric]["interval"]
+            assert values[metric]["difference"] == pytest.approx(report["metrics"][metric]
+                                                                 - report["baselines"][name][metric], abs=1e-6)
+            assert low <= values[metric]["difference"] <= high and 0 <= values[metric]["better"] <= 1
+    by = {}
+    for part in report["slices"]:
+        by.setdefault((part["side"], part["by"]), []).append(part)
+        assert set(part["baselines"]) == set(report["baselines"])
+        if part["users"] >= 10:
+            assert part["recall@20_ci"][0] <= part["recall@20"] <= part["recall@20_ci"][1]
+    assert {("user", "new_users"), ("item", "new_items"), ("item", "popularity"), ("user", "gender"),
+            ("item", "category")} <= set(by)
+    users = by["user", "gender"]  # a partition: the mean of its parts is the whole
+    assert sum(part["users"] for part in users) == report["metrics"]["users"]
+    assert sum(part["users"] * part["recall@20"] for part in users) / report["metrics"]["users"] == pytest.approx(
+        report["metrics"]["recall@20"], abs=1e-6)
+    assert set(report["popularity_bias"]) == {"test", "model"} | set(report["baselines"])
+    for bias in report["popularity_bias"].values():
+        assert bias["average_popularity"] > 0 and 0 <= bias["gini"] < 1 and 0 < bias["coverage"] <= 1
+    assert report["popularity_bias"]["model"]["coverage"] == report["metrics"]["coverage@20"]
+    assert report["evaluation"]["protocol"] == "full" and not report["evaluation"]["sampled"]
+
+
+def test_some_users_are_enough(data, tmp_path):
+    done = fit(data, tmp_path / "models", "--report", tmp_path / "r.json", epochs=1, evaluate__max_users=50,
+               evaluate__slices="[category]")
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert "random sample of 50 of" in done.stderr
+    assert report["metrics"]["users"] == report["evaluation"]["users"] == 50 and report["evaluation"]["sampled"]
+    assert {part["by"] for part in report["slices"]} == {"new_users", "new_items", "popularity", "category"}
+
+
 def test_published(fitted):
     models, report, _ = fitted
     bundle, = bundles(models)
@@ -101,10 +141,14 @@ def test_eval_cutoffs(by_files):
     done = train("eval", directory / "models" / "current", "--test", directory / "test.csv", "--exclude",
                  directory / "seen.csv", "--k", "10,20", "--threads", 3)
     table = {line.split("\t")[0]: line.split("\t")[1:] for line in done.stdout.splitlines()}
-    assert table.pop("metric") == ["model", "popularity"]
+    assert table.pop("metric") == ["model", "low", "high", "popularity"]
     assert set(table) == {"recall@10", "recall@20", "ndcg@10", "ndcg@20", "hit_rate@10", "hit_rate@20", "coverage@10",
                           "coverage@20", "mrr", "users"}
-    for name, (model, popular) in table.items():
+    for name, (model, low, high, popular) in table.items():
+        if name == "users" or name.startswith("coverage"):
+            assert low == high == ""
+        else:
+            assert float(low) <= float(model) <= float(high)
         assert float(model) == pytest.approx(report["metrics"][name], rel=1e-5)
         assert float(popular) == pytest.approx(report["baselines"]["popularity"][name], rel=1e-5)
 
@@ -112,7 +156,7 @@ def test_eval_cutoffs(by_files):
 def test_eval_without_exclude(by_files):
     directory, _ = by_files
     done = train("eval", directory / "models" / "current", "--test", directory / "test.csv")
-    assert done.stdout.startswith("metric\tmodel\n")
+    assert done.stdout.startswith("metric\tmodel\tlow\thigh\n")
 
 
 def test_eval_without_the_users_file(by_files, tmp_path):

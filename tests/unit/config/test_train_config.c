@@ -554,6 +554,25 @@ static void test_optimizers(void **state)
                   "c.yaml:26: optimizer.schedule.type: \"linear\" is not known; known: constant, step, cosine\n");
 }
 
+static void test_evaluate(void **state)
+{
+    (void)state;
+    struct train_config *c = load(whole, NULL, 0);
+    assert_null(c->evaluate.slices);
+    assert_int_equal(c->evaluate.max_users, 0);
+    train_config_free(c);
+    accept_change(whole, "seed: 1", "evaluate: {max_users: 100}");
+    accept_change(whole, "seed: 1", "evaluate: {slices: [topics, gender]}");
+    expect_change(
+        whole, "seed: 1", "evaluate: {slices: [gender, age, sex]}",
+        "c.yaml:30: evaluate.slices: \"age\" is not a feature of type onehot or categorical (without buckets) "
+        "of either tower\n"
+        "c.yaml:30: evaluate.slices: \"sex\" is not a feature of type onehot or categorical (without buckets) "
+        "of either tower\n");
+    expect_change(shortest, "item_tower", "evaluate: {max_users: 5}\nitem_tower",
+                  "c.yaml:3: evaluate: has no effect without a test part; add data.split, or remove it\n");
+}
+
 static void test_files(void **state)
 {
     (void)state;
@@ -587,7 +606,7 @@ static void test_many_at_once(void **state)
            "c.yaml:2: data.events.tme: unknown key; did you mean data.events.time?\n"
            "c.yaml:5: similarity: \"cosin\" is not known (did you mean cosine?); known: dot, cosine\n"
            "c.yaml:6: colour: unknown key; known here: data, user_tower, item_tower, similarity, loss, negatives, "
-           "optimizer, "
+           "optimizer, evaluate, "
            "seed, threads, output, index\n"
            "c.yaml:3: user_tower.features.0.dim: \"zero\" is not a whole number; allowed: 1 to 4096 numbers\n"
            "c.yaml:4: item_tower.features.0.dim: is missing, type id needs it; it is: length of each value's embedding "
@@ -863,6 +882,7 @@ int main(void)
         cmocka_unit_test(test_set_text),
         cmocka_unit_test(test_memory),
         cmocka_unit_test(test_memory_problems),
+        cmocka_unit_test(test_evaluate),
     };
     return cmocka_run_group_tests(tests, make_files, leave_directory);
 }

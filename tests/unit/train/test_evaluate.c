@@ -69,14 +69,19 @@ static void world_free(struct world *w)
     free(w);
 }
 
-static int table_score(void *arg, unsigned worker, const uint32_t *users, size_t count, float *scores, struct err *e)
+static void table_score(void *arg, unsigned worker, const uint32_t *users, size_t count, size_t first, size_t n,
+                        float *scores)
 {
-    (void)worker, (void)e;
+    (void)worker;
     const struct world *w = arg;
     for (size_t i = 0; i < count; i++) {
-        memcpy(scores + i * ITEMS, w->scores[users[i]], sizeof w->scores[0]);
+        memcpy(scores + i * n, w->scores[users[i]] + first, n * sizeof *scores);
     }
-    return 0;
+}
+
+static struct ranker table_ranker(struct world *w)
+{
+    return (struct ranker){NULL, table_score, w};
 }
 
 static struct evaluation evaluation_of(const struct world *w, unsigned threads)
@@ -216,7 +221,7 @@ static void expect_metrics(const struct metrics *got, const struct metrics *expe
 static void run(const struct evaluation *ev, struct world *w, struct metrics *m)
 {
     struct err e = ERR_INIT;
-    struct ranker ranker = {table_score, w};
+    struct ranker ranker = table_ranker(w);
     if (evaluate(ev, &ranker, "test", m, &e) < 0) {
         fail_msg("%s", e.message);
     }
@@ -299,19 +304,26 @@ static void test_max_users(void **state)
     ev.max_users = 100;
     run(&ev, w, &some);
     assert_int_equal(some.users, 100);
+    struct metrics same, other;
+    run(&ev, w, &same);
+    assert_memory_equal(&same, &some, sizeof same);
+    ev.seed = 2;
+    run(&ev, w, &other);
+    assert_int_equal(other.users, 100);
+    assert_true(other.recall[0] != some.recall[0]);
     ev.max_users = USERS + 1;
     run(&ev, w, &some);
     assert_int_equal(some.users, USERS);
     world_free(w);
 }
 
-static int small_score(void *arg, unsigned worker, const uint32_t *users, size_t count, float *out, struct err *err)
+static void small_score(void *arg, unsigned worker, const uint32_t *users, size_t count, size_t first, size_t n,
+                        float *out)
 {
-    (void)worker, (void)err;
+    (void)worker;
     for (size_t i = 0; i < count; i++) {
-        memcpy(out + i * 5, (const float *)arg + users[i] * 5, 5 * sizeof *out);
+        memcpy(out + i * n, (const float *)arg + users[i] * 5 + first, n * sizeof *out);
     }
-    return 0;
 }
 
 /* User 0: relevant 2 (rank 1), 4 (rank 3), one outside the catalogue. Ranking of 5 items: 2 0 4 1 3. User 1: relevant 3
@@ -327,10 +339,10 @@ static void test_by_hand(void **state)
     const uint32_t unreachable[] = {1, 0, 0, 0};
     struct interactions relevant = {.n = 6, .item = relevant_items, .start = relevant_start};
     struct interactions seen = {.n = 2, .item = seen_items, .start = seen_start};
-    struct evaluation ev = {4, 5, &seen, &relevant, unreachable, 0, {2, {2, 3}}, 1};
+    struct evaluation ev = {4, 5, &seen, &relevant, unreachable, 0, 0, {2, {2, 3}}, 1};
     struct metrics m;
     struct err e = ERR_INIT;
-    struct ranker ranker = {small_score, (void *)(uintptr_t)scores};
+    struct ranker ranker = {NULL, small_score, (void *)(uintptr_t)scores};
     assert_int_equal(evaluate(&ev, &ranker, "test", &m, &e), 0);
     assert_int_equal(m.users, 2);
     expect_same("recall@2", m.recall[0], (1.0 / 3 + 0) / 2);
@@ -344,6 +356,87 @@ static void test_by_hand(void **state)
 }
 
 /* Scores that are no numbers are never recommended. */
+/* The outcomes themselves, over a catalogue of several tiles: who was ranked, what was relevant, where it was found, and
+ * what was shown. The score of item i for user u is high where (i * 7919 + u) % n is small. */
+enum { MANY = 9000, FEW = 130 };
+
+static uint32_t rank_of(uint32_t user, uint32_t item)
+{
+    return (item * 7919 + user) % MANY; /* a permutation for every user: 7919 is prime */
+}
+
+static void many_score(void *arg, unsigned worker, const uint32_t *users, size_t count, size_t first, size_t n,
+                       float *out)
+{
+    (void)arg, (void)worker;
+    for (size_t i = 0; i < count; i++) {
+        for (size_t j = 0; j < n; j++) {
+            out[i * n + j] = -(float)rank_of(users[i], (uint32_t)(first + j));
+        }
+    }
+}
+
+static void test_outcomes_over_tiles(void **state)
+{
+    (void)state;
+    struct interactions seen = {0}, relevant = {0};
+    struct rng r;
+    rng_seed(&r, 17, 1);
+    relevant.start = calloc(FEW + 1, sizeof *relevant.start);
+    relevant.item = calloc(FEW * 20, sizeof *relevant.item);
+    seen.start = calloc(FEW + 1, sizeof *seen.start);
+    seen.item = calloc(FEW * 500, sizeof *seen.item);
+    bool *was_seen = calloc((size_t)FEW * MANY, 1);
+    for (uint32_t u = 0; u < FEW; u++) {
+        for (uint32_t i = 0; i < 500; i++) { /* among them many of the best */
+            uint32_t item = rng_below(&r, MANY);
+            if (rank_of(u, item) < 60 || i < 300) {
+                seen.item[seen.n++] = item;
+                was_seen[u * MANY + item] = true;
+            }
+        }
+        for (uint32_t i = 0; i < MANY && relevant.n < u * 20 + 20; i++) {
+            if (rank_of(u, i) < 200 && i % 9 == 0) {
+                relevant.item[relevant.n++] = i;
+            }
+        }
+        seen.start[u + 1] = seen.n;
+        relevant.start[u + 1] = relevant.n;
+    }
+    struct evaluation ev = {FEW, MANY, &seen, &relevant, NULL, 0, 0, metric_default_cutoffs, 2};
+    struct ranker ranker = {NULL, many_score, NULL};
+    struct outcomes o;
+    struct err e = ERR_INIT;
+    uint32_t *shown = calloc(MANY, sizeof *shown);
+    assert_int_equal(evaluate_outcomes(&ev, &ranker, "test", &o, &e), 0);
+    assert_int_equal(o.n_users, FEW);
+    for (uint32_t u = 0; u < FEW; u++) {
+        size_t at = o.start[u];
+        for (uint32_t item = 0; item < MANY; item++) {
+            uint32_t rank = 1;
+            for (uint32_t better = 0; better < MANY && !was_seen[u * MANY + item] && rank <= 100; better++) {
+                rank += !was_seen[u * MANY + better] && rank_of(u, better) < rank_of(u, item);
+            }
+            shown[item] += !was_seen[u * MANY + item] && rank <= 100;
+            if (!was_seen[u * MANY + item] && contains(&relevant, u, item)) {
+                assert_true(at < o.start[u + 1]);
+                assert_int_equal(o.found[at].item, item);
+                assert_int_equal(o.found[at++].rank, rank <= 100 ? rank : 0);
+            }
+        }
+        assert_int_equal(at, o.start[u + 1]);
+        assert_int_equal(o.n_relevant[u], o.start[u + 1] - o.start[u]);
+    }
+    assert_memory_equal(o.shown + 3 * MANY, shown, MANY * sizeof *shown);
+    outcomes_release(&o);
+    free(shown);
+    free(was_seen);
+    free(seen.start);
+    free(seen.item);
+    free(relevant.start);
+    free(relevant.item);
+}
+
 static void test_nan_scores(void **state)
 {
     (void)state;
@@ -360,10 +453,10 @@ static void test_nan_scores(void **state)
     world_free(w);
 }
 
-static int failing_score(void *arg, unsigned worker, const uint32_t *users, size_t count, float *scores, struct err *e)
+static int failing_begin(void *arg, unsigned worker, const uint32_t *users, size_t count, struct err *e)
 {
-    (void)worker, (void)count, (void)arg, (void)scores;
-    return users[0] > 100 ? err_set(e, "ranker gave up") : table_score(arg, worker, users, count, scores, e);
+    (void)arg, (void)worker, (void)count;
+    return users[0] > 100 ? err_set(e, "ranker gave up") : 0;
 }
 
 static void test_errors(void **state)
@@ -373,13 +466,13 @@ static void test_errors(void **state)
     struct metrics m;
     struct err e = ERR_INIT;
     struct evaluation ev = evaluation_of(w, 3);
-    struct ranker failing = {failing_score, w};
+    struct ranker failing = {failing_begin, table_score, w};
     assert_true(evaluate(&ev, &failing, "test", &m, &e) < 0);
     assert_string_equal(e.message, "ranker gave up");
     err_clear(&e);
     memset(w->unreachable, 0, sizeof w->unreachable);
     memset(w->relevant.start, 0, (USERS + 1) * sizeof *w->relevant.start);
-    struct ranker ranker = {table_score, w};
+    struct ranker ranker = table_ranker(w);
     assert_true(evaluate(&ev, &ranker, "test", &m, &e) < 0);
     assert_non_null(strstr(e.message, "no user"));
     world_free(w);
@@ -405,7 +498,7 @@ static void test_no_memory(void **state)
     (void)state;
     struct world *w = world_new(15, 50);
     struct evaluation ev = evaluation_of(w, 2);
-    struct ranker ranker = {table_score, w};
+    struct ranker ranker = table_ranker(w);
     for (long n = 1;; n++) {
         struct metrics m;
         struct err e = ERR_INIT;
@@ -460,8 +553,7 @@ static void test_popularity(void **state)
         }
     }
     struct evaluation ev = evaluation_of(w, 2);
-    struct popularity popularity = {count, ITEMS};
-    struct ranker ranker = {popularity_score, &popularity};
+    struct ranker ranker = popularity_ranker(count);
     struct metrics got, expected;
     struct err e = ERR_INIT;
     assert_int_equal(evaluate(&ev, &ranker, "test", &got, &e), 0);
@@ -489,7 +581,11 @@ static void check_tower_ranker(const char *yaml, const char *similarity)
     assert_non_null(r);
     for (uint32_t user = 0; user < d->n_users; user += 7) {
         const uint32_t users[2] = {user, (uint32_t)d->n_users - 1};
-        assert_int_equal(tower_ranker_score(r, user % 2, users, 2, scores, &e), 0);
+        struct ranker ranker = tower_ranker_of(r);
+        size_t half = d->n_items / 2; /* in two tiles */
+        assert_int_equal(ranker.begin(r, user % 2, users, 2, &e), 0);
+        ranker.score(r, user % 2, users, 2, 0, half, scores);
+        ranker.score(r, user % 2, users, 2, half, d->n_items - half, scores + 2 * half);
         struct feature_rows row;
         struct tower_pass pass;
         int32_t history[32];
@@ -503,7 +599,8 @@ static void check_tower_ranker(const char *yaml, const char *similarity)
         assert_int_equal(tower_pass_init(&pass, towers[SIDE_USER].spec, 1, &e), 0);
         tower_embed(&towers[SIDE_USER], d->schema.similarity, &row, &pass, vector);
         for (size_t i = 0; i < d->n_items; i++) {
-            assert_true(fabsf(scores[i] - vec_dot_naive(vector, items + i * dim, dim)) < 1e-4f);
+            float score = i < half ? scores[i] : scores[2 * half + i - half];
+            assert_true(fabsf(score - vec_dot_naive(vector, items + i * dim, dim)) < 1e-4f);
         }
         tower_pass_release(&pass);
         feature_rows_release(&row);
@@ -561,6 +658,7 @@ int main(void)
         cmocka_unit_test(test_threads_are_identical),
         cmocka_unit_test(test_max_users),
         cmocka_unit_test(test_by_hand),
+        cmocka_unit_test(test_outcomes_over_tiles),
         cmocka_unit_test(test_nan_scores),
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_nobody_left),
