@@ -17,6 +17,8 @@
 #define UNKNOWN_RATE_DEFAULT 0.02
 #define UNKNOWN_RATE_ALONE 0.005
 
+#define HALF_LIFE_DEFAULT 5.0
+
 enum { BUCKETS_DEFAULT = 16, BUCKETS_MAX = 4096, SEQUENCE_DIM_DEFAULT = 32 };
 
 enum {
@@ -57,7 +59,12 @@ static const struct param rows[] = {
      .sentence = "values seen less often in the training part count as unknown"},
     {"multi", PARAM_SEPARATOR, AT(multi), .sentence = "the byte between several values in one text; absent: one value"},
     {"pooling", PARAM_ENUM, AT(pooling), .default_text = "mean", .words = feature_pooling_words,
-     .sentence = "how several values become one vector"},
+     .sentence =
+         "how several values become one vector: their mean, their sum, sqrtn (the sum divided by the root of their "
+         "number), or, for a sequence, recency (the mean with weights that halve every half_life events into the "
+         "past)"},
+    {"half_life", PARAM_FLOAT, AT(half_life), .min = HALF_LIFE_MIN, .max = HALF_LIFE_MAX, .unit = "events",
+     .sentence = "pooling recency: after how many later events an event weighs half (default 5)"},
     {"of", PARAM_STRING, AT(of), .sentence = "what the history is made of: the item id column"},
     {"last", PARAM_INT, AT(last), .default_text = "20", .min = 1, .max = 10000, .unit = "events",
      .sentence = "how many of the latest events count"},
@@ -76,7 +83,8 @@ static const struct rule rules[] = {
     {CATEGORICAL | BUCKETIZED, 0},                                             /* buckets */
     {ID | CATEGORICAL | ONEHOT | SEQUENCE, 0},                                 /* min_count */
     {CATEGORICAL | ONEHOT, 0},                                                 /* multi */
-    {CATEGORICAL | ONEHOT | SEQUENCE, 0},                                      /* pooling */
+    {CATEGORICAL | SEQUENCE, 0},                                               /* pooling */
+    {SEQUENCE, 0},                                                             /* half_life */
     {SEQUENCE, SEQUENCE},                                                      /* of */
     {SEQUENCE, 0},                                                             /* last */
     {EVERY, 0},                                                                /* unknown_rate */
@@ -135,14 +143,25 @@ static void check_pairs(const struct feature_config *f, const struct node *node,
 {
     const struct node *buckets = node_find(node, "buckets");
     const struct node *pooling = node_find(node, "pooling");
+    const struct node *half_life = node_find(node, "half_life");
     const struct node *min_count = node_find(node, "min_count");
     if (kind_of(f) == BUCKETIZED && buckets != NULL && (f->buckets < 2 || f->buckets > BUCKETS_MAX)) {
         problem_add(problems, buckets->at, key_join(prefix, "buckets").text,
                     "%u is out of range; allowed: 2 to %d with transform bucketize", f->buckets, BUCKETS_MAX);
     }
-    if ((f->type == FEATURE_CATEGORICAL || f->type == FEATURE_ONEHOT) && f->multi == '\0' && pooling != NULL) {
+    if (f->type == FEATURE_CATEGORICAL && f->multi == '\0' && pooling != NULL) {
         problem_add(problems, pooling->at, key_join(prefix, "pooling").text,
                     "has no effect on a single value; add multi: \"|\" (the byte between values) or remove pooling");
+    } else if (f->type == FEATURE_CATEGORICAL && f->pooling == POOLING_RECENCY) {
+        problem_add(
+            problems, pooling->at, key_join(prefix, "pooling").text,
+            "recency is for type sequence: several values in one text are in no order of time; use mean, sum or "
+            "sqrtn");
+    }
+    if (f->pooling != POOLING_RECENCY && half_life != NULL) {
+        problem_add(problems, half_life->at, key_join(prefix, "half_life").text,
+                    "has no effect with pooling %s; add pooling: recency, or remove it",
+                    feature_pooling_words[f->pooling]);
     }
     if (f->type == FEATURE_CATEGORICAL && f->buckets > 0 && f->min_count > 1) {
         problem_add(problems, min_count->at, key_join(prefix, "min_count").text,
@@ -186,6 +205,9 @@ static void read_one(struct feature_config *f, const struct node *node, const ch
     }
     if (f->type == FEATURE_SEQUENCE && node_find(node, "dim") == NULL) {
         f->dim = SEQUENCE_DIM_DEFAULT;
+    }
+    if (f->pooling == POOLING_RECENCY && node_find(node, "half_life") == NULL) {
+        f->half_life = HALF_LIFE_DEFAULT;
     }
     const struct node *type = node_find(node, "type");
     if (type != NULL && type->kind == NODE_SCALAR && word_find(feature_type_words, type->text) >= 0) {

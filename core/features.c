@@ -174,6 +174,30 @@ int32_t feature_lookup(const struct feature *f, const char *text, size_t length)
     return i < 0 ? SCHEMA_UNKNOWN : SCHEMA_FIRST + (int32_t)i;
 }
 
+struct value_weights feature_weights(const struct feature *f, size_t n)
+{
+    struct value_weights w = {1.0, 1.0};
+    if (!feature_is_bag(f) || n == 0) {
+        return w;
+    }
+    switch (f->pooling) {
+    case POOLING_MEAN:
+        w.latest = 1.0 / (double)n;
+        break;
+    case POOLING_SUM:
+        break;
+    case POOLING_SQRTN:
+        w.latest = 1.0 / sqrt((double)n);
+        break;
+    case POOLING_RECENCY:
+        /* 1 + q + ... + q^(n-1) = (1 - q^n) / (1 - q), by expm1 because q may be next to 1 */
+        w.decay = exp2(-1.0 / f->half_life);
+        w.latest = expm1(-M_LN2 / f->half_life) / expm1(-M_LN2 * (double)n / f->half_life);
+        break;
+    }
+    return w;
+}
+
 static int fail(struct feature_error *fe, long element, const char *message)
 {
     fe->element = element;

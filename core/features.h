@@ -73,6 +73,26 @@ int feature_rows_copy(struct feature_rows *rows, const struct feature_rows *sour
 /* Replaces the values of the last row of a bag feature; indices are [count] table rows. -1 without memory. */
 int feature_rows_set_bag(struct feature_rows *rows, uint32_t feature, const int32_t *indices, size_t count);
 
+/* The values of one row: table rows or one-hot columns [*count]. Not for plain numbers. */
+static inline const int32_t *feature_values(const struct feature *f, const struct feature_column *c, size_t row,
+                                            size_t *count)
+{
+    bool bag = feature_is_bag(f);
+    *count = bag ? c->start[row + 1] - c->start[row] : 1;
+    return c->index + (bag ? c->start[row] : row);
+}
+
+/* How the embeddings of a row's n values become one vector: a weighted sum. The last value, which is a sequence's latest,
+ * weighs `latest`, each one before it `decay` times what the one behind it weighs.
+ *   mean     1 / n
+ *   sum      1 (and single values)
+ *   sqrtn    1 / sqrt(n)
+ *   recency  2^(-age / half_life), age 0 for the latest event, divided by the sum of all n */
+struct value_weights {
+    double latest, decay;
+};
+struct value_weights feature_weights(const struct feature *f, size_t n);
+
 /* Table row of one text for a feature with a vocabulary or hashing. */
 int32_t feature_lookup(const struct feature *f, const char *text, size_t length);
 

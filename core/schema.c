@@ -8,7 +8,7 @@
 const char *const side_words[] = {"user", "item", NULL};
 const char *const feature_type_words[] = {"id", "categorical", "onehot", "numeric", "sequence", NULL};
 const char *const feature_transform_words[] = {"standardize", "log", "bucketize", NULL};
-const char *const feature_pooling_words[] = {"mean", "sum", NULL};
+const char *const feature_pooling_words[] = {"mean", "sum", "sqrtn", "recency", NULL};
 const char *const network_type_words[] = {"none", "mlp", NULL};
 const char *const activation_words[] = {"relu", NULL};
 const char *const similarity_words[] = {"dot", "cosine", NULL};
@@ -136,8 +136,11 @@ static json_t *feature_to_json(const struct feature *f)
     if (f->multi != '\0') {
         bad |= json_object_set_new(o, "multi", json_stringn(&f->multi, 1));
     }
-    if (feature_is_bag(f)) {
+    if (feature_is_bag(f) && feature_is_embedded(f)) {
         bad |= json_object_set_new(o, "pooling", json_string(feature_pooling_words[f->pooling]));
+    }
+    if (f->pooling == POOLING_RECENCY) {
+        bad |= json_object_set_new(o, "half_life", json_real(f->half_life));
     }
     if (f->type == FEATURE_SEQUENCE) {
         bad |= json_object_set_new(o, "last", json_integer(f->last));
@@ -318,7 +321,7 @@ static const char *const *members_of(const json_t *o, enum feature_type type)
     static const char *const id[] = {"name", "type", "dim", NULL};
     static const char *const categorical[] = {"name", "type", "dim", "buckets", "multi", "pooling", NULL};
     static const char *const onehot[] = {"name", "type", "multi", "pooling", NULL};
-    static const char *const sequence[] = {"name", "type", "dim", "last", "pooling", NULL};
+    static const char *const sequence[] = {"name", "type", "dim", "last", "pooling", "half_life", NULL};
     static const char *const number[] = {"name", "type", "transform", "mean", "stddev", NULL};
     static const char *const bucket[] = {"name", "type", "transform", "bounds", "dim", NULL};
     static const char *const *const lists[] = {[FEATURE_ID] = id,
@@ -334,24 +337,45 @@ static const char *const *members_of(const json_t *o, enum feature_type type)
     return lists[type];
 }
 
+/* What a bag's values become one vector by. */
+static int get_pooling(struct feature *f, const json_t *o, const char *where, struct err *e)
+{
+    int pooling = get_word(o, "pooling", feature_pooling_words, POOLING_MEAN, where, e);
+    const json_t *half_life = json_object_get(o, "half_life");
+    if (pooling < 0) {
+        return -1;
+    }
+    f->pooling = (enum feature_pooling)pooling;
+    f->half_life = json_number_value(half_life);
+    if (json_object_get(o, "pooling") != NULL && !feature_is_bag(f)) {
+        return err_set(e, "%s: \"pooling\" needs \"multi\": there is one value to pool", where);
+    }
+    if (f->pooling == POOLING_RECENCY && f->type != FEATURE_SEQUENCE) {
+        return err_set(e, "%s: \"pooling\" recency is for sequences: only they are in the order of time", where);
+    }
+    if ((half_life != NULL) != (f->pooling == POOLING_RECENCY)) {
+        return err_set(e, "%s: \"half_life\" and \"pooling\" recency need each other", where);
+    }
+    if (half_life != NULL && !(f->half_life >= HALF_LIFE_MIN && f->half_life <= HALF_LIFE_MAX)) {
+        return err_set(e, "%s: \"half_life\" must be a number from %g to %g", where, HALF_LIFE_MIN, HALF_LIFE_MAX);
+    }
+    return 0;
+}
+
 static int get_feature(struct feature *f, const json_t *o, const char *where, struct err *e)
 {
     if (!json_is_object(o)) {
         return err_set(e, "%s: must be an object", where);
     }
     int type = get_word(o, "type", feature_type_words, -1, where, e);
-    int pooling = get_word(o, "pooling", feature_pooling_words, POOLING_MEAN, where, e);
-    if (type < 0 || pooling < 0) {
+    if (type < 0) {
         return -1;
     }
     f->type = (enum feature_type)type;
-    f->pooling = (enum feature_pooling)pooling;
     if (check_members(o, members_of(o, f->type), where, e) < 0 || get_name(f, o, where, e) < 0 ||
-        get_multi(f, o, where, e) < 0 || get_u32(o, "buckets", 0, 1u << 30, &f->buckets, where, e) < 0) {
+        get_multi(f, o, where, e) < 0 || get_pooling(f, o, where, e) < 0 ||
+        get_u32(o, "buckets", 0, 1u << 30, &f->buckets, where, e) < 0) {
         return -1;
-    }
-    if (json_object_get(o, "pooling") != NULL && !feature_is_bag(f)) {
-        return err_set(e, "%s: \"pooling\" needs \"multi\": there is one value to pool", where);
     }
     if (f->type == FEATURE_NUMERIC && get_numeric(f, o, where, e) < 0) {
         return -1;

@@ -23,10 +23,14 @@ enum { SCHEMA_UNKNOWN = 0, SCHEMA_MISSING = 1, SCHEMA_FIRST = 2 };
 enum side { SIDE_USER, SIDE_ITEM };
 enum feature_type { FEATURE_ID, FEATURE_CATEGORICAL, FEATURE_ONEHOT, FEATURE_NUMERIC, FEATURE_SEQUENCE };
 enum feature_transform { TRANSFORM_STANDARDIZE, TRANSFORM_LOG, TRANSFORM_BUCKETIZE };
-enum feature_pooling { POOLING_MEAN, POOLING_SUM };
+enum feature_pooling { POOLING_MEAN, POOLING_SUM, POOLING_SQRTN, POOLING_RECENCY };
 enum network_type { NETWORK_NONE, NETWORK_MLP };
 enum activation { ACTIVATION_RELU };
 enum similarity { SIMILARITY_DOT, SIMILARITY_COSINE };
+
+/* Bounds of a half-life, in events: below, all but the latest weigh nothing; above, recency is the mean. */
+#define HALF_LIFE_MIN 0.1
+#define HALF_LIFE_MAX 1e6
 
 enum { SCHEMA_MAX_FEATURES = 64, SCHEMA_MAX_LAYERS = 8, SCHEMA_MAX_NAME = 64, SCHEMA_MAX_DIM = 4096 };
 
@@ -44,7 +48,8 @@ struct feature {
     char name[SCHEMA_MAX_NAME + 1]; /* [A-Za-z0-9_.-]+ */
     enum feature_type type;
     enum feature_transform transform; /* numeric */
-    enum feature_pooling pooling;     /* multi-valued, sequence */
+    enum feature_pooling pooling;     /* multi-valued, sequence: see feature_weights */
+    double half_life;                 /* sequence with pooling recency: events after which a weight has halved */
     uint32_t dim;                     /* of the embedding; 0 for onehot and plain numeric */
     uint32_t buckets;                 /* categorical: > 0 hashes instead of a vocabulary; numeric bucketize: how many */
     uint32_t last;                    /* sequence: how many of the latest events */

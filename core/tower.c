@@ -79,10 +79,11 @@ void tower_pass_release(struct tower_pass *p)
 /* Pools the table rows of a bag into out [dim]. An empty bag gives zeros. */
 static void pool(float *out, const float *table, const int32_t *index, size_t count, const struct feature *f)
 {
+    struct value_weights w = feature_weights(f, count);
     memset(out, 0, f->dim * sizeof *out);
-    float scale = f->pooling == POOLING_MEAN && count > 0 ? 1.0f / (float)count : 1.0f;
-    for (size_t i = 0; i < count; i++) {
-        vec_add_scaled(out, table + (size_t)index[i] * f->dim, scale, f->dim);
+    for (size_t i = count; i-- > 0;) {
+        vec_add_scaled(out, table + (size_t)index[i] * f->dim, (float)w.latest, f->dim);
+        w.latest *= w.decay;
     }
 }
 
@@ -90,15 +91,8 @@ static void pool(float *out, const float *table, const int32_t *index, size_t co
 static void put_feature(float *out, const struct feature *f, const float *table, const struct feature_column *c,
                         size_t row)
 {
-    const int32_t *index = NULL;
     size_t count = 0;
-    if (feature_is_bag(f)) {
-        index = c->index + c->start[row];
-        count = c->start[row + 1] - c->start[row];
-    } else if (f->rows > 0) {
-        index = c->index + row;
-        count = 1;
-    }
+    const int32_t *index = f->rows > 0 ? feature_values(f, c, row, &count) : NULL;
     if (feature_is_embedded(f)) {
         if (feature_is_bag(f)) {
             pool(out, table, index, count, f);

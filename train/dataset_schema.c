@@ -160,6 +160,7 @@ static void declare(struct feature *to, const struct feature_config *from)
     to->type = from->type;
     to->transform = from->transform;
     to->pooling = from->pooling;
+    to->half_life = from->half_life;
     bool plain = from->type == FEATURE_NUMERIC && from->transform != TRANSFORM_BUCKETIZE;
     to->dim = plain || from->type == FEATURE_ONEHOT ? 0 : from->dim;
     to->buckets = from->buckets;

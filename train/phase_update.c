@@ -61,17 +61,17 @@ static int collect_feature(struct worker *w, const struct worker *from, enum sid
     const struct feature_column *c = &from->rows[side].columns[feature];
     const float *gradient = from->gradient[side].input + f->offset;
     int32_t *slot = t->slot[t->model->table[side][feature]];
-    bool bag = feature_is_bag(f);
     for (size_t r = 0; r < from->rows[side].n; r++) {
-        size_t begin = bag ? c->start[r] : r;
-        size_t end = bag ? c->start[r + 1] : r + 1;
-        float scale = bag && f->pooling == POOLING_MEAN && end > begin ? 1.0f / (float)(end - begin) : 1.0f;
-        for (size_t i = begin; i < end; i++) {
-            int32_t row = c->index[i];
-            if ((uint32_t)row % t->n_workers == w->id &&
-                row_sums_add(sums, slot, row, gradient + r * spec->input_width, scale, f->dim) < 0) {
+        size_t n;
+        const int32_t *rows = feature_values(f, c, r, &n);
+        struct value_weights weights = feature_weights(f, n);
+        const float *g = gradient + r * spec->input_width;
+        for (size_t i = n; i-- > 0;) {
+            bool owned = (uint32_t)rows[i] % t->n_workers == w->id;
+            if (owned && row_sums_add(sums, slot, rows[i], g, (float)weights.latest, f->dim) < 0) {
                 return -1;
             }
+            weights.latest *= weights.decay;
         }
     }
     return 0;

@@ -416,8 +416,8 @@ static void test_features(void **state)
         "c.yaml:10: user_tower.features.1.poolng: unknown key; did you mean user_tower.features.1.pooling?\n");
     expect_change(
         whole, gender, "{name: gender, type: onehot, pooling: mean}",
-        "c.yaml:10: user_tower.features.1.pooling: has no effect on a single value; add multi: \"|\" (the byte "
-        "between values) or remove pooling\n");
+        "c.yaml:10: user_tower.features.1.pooling: has no effect on type onehot; it is for: categorical, sequence; "
+        "remove it or change the type\n");
     expect_change(
         whole, gender, "{name: a/b, type: onehot}",
         "c.yaml:10: user_tower.features.1.name: \"a/b\" cannot be a feature's name, which becomes a file name: 1 to "
@@ -452,7 +452,16 @@ static void test_features(void **state)
         whole, "[{name: item_id, type: id, dim: 64}]", "[]",
         "c.yaml:19: item_tower.features: must be a list of 1 to 64 features, like [{name: user_id, type: id, dim: "
         "32}]\n");
-    accept_change(whole, gender, "{name: gender, type: onehot, multi: \",\", pooling: sum}");
+    expect_change(
+        whole, gender, "{name: gender, type: categorical, dim: 2, pooling: mean}",
+        "c.yaml:10: user_tower.features.1.pooling: has no effect on a single value; add multi: \"|\" (the byte "
+        "between values) or remove pooling\n");
+    expect_change(
+        whole, "pooling: mean}\n    - {name: age", "pooling: recency}\n    - {name: age",
+        "c.yaml:12: user_tower.features.3.pooling: recency is for type sequence: several values in one text are in no "
+        "order of time; use mean, sum or sqrtn\n");
+    accept_change(whole, "pooling: mean}\n    - {name: age", "pooling: sqrtn}\n    - {name: age");
+    accept_change(whole, gender, "{name: gender, type: onehot, multi: \",\"}");
     accept_change(whole, gender, "{name: a, type: categorical, buckets: 1000, dim: 3, unknown_rate: 0}");
 }
 
@@ -476,6 +485,17 @@ static void test_sequences(void **state)
         whole, "type: sequence, of: item_id,", "type: sequence,",
         "c.yaml:16: user_tower.features.7.of: is missing, type sequence needs it; it is: what the history is made "
         "of: the item id column\n");
+    expect_change(
+        whole, "last: 20, pooling: mean", "last: 20, half_life: 3",
+        "c.yaml:16: user_tower.features.7.half_life: has no effect with pooling mean; add pooling: recency, or "
+        "remove it\n");
+    expect_change(
+        whole, "last: 20, pooling: mean", "last: 20, pooling: recency, half_life: 0",
+        "c.yaml:16: user_tower.features.7.half_life: \"0\" is out of range; allowed: 0.1 to 1000000 events\n");
+    expect_change(
+        whole, "buckets: 16, dim: 4", "buckets: 16, dim: 4, half_life: 3",
+        "c.yaml:15: user_tower.features.6.half_life: has no effect on type numeric with bucketize; it is for: "
+        "sequence; remove it or change the type\n");
     accept_change(whole, "{name: history,", "{name: item_id,"); /* a history may be called like what it holds */
 }
 

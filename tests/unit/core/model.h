@@ -21,7 +21,7 @@
     "{\"name\":\"age\",\"type\":\"numeric\",\"transform\":\"standardize\",\"mean\":40,\"stddev\":10},"          \
     "{\"name\":\"spend\",\"type\":\"numeric\",\"transform\":\"log\",\"mean\":2,\"stddev\":0.5},"                \
     "{\"name\":\"activity\",\"type\":\"numeric\",\"transform\":\"bucketize\",\"bounds\":[0,1.5,10],\"dim\":2}," \
-    "{\"name\":\"history\",\"type\":\"sequence\",\"last\":3,\"dim\":2,\"pooling\":\"mean\"}"
+    "{\"name\":\"history\",\"type\":\"sequence\",\"last\":3,\"dim\":2,\"pooling\":\"recency\",\"half_life\":1.5}"
 #define MODEL_ITEM_FEATURES \
     "{\"name\":\"item_id\",\"type\":\"id\",\"dim\":3},{\"name\":\"category\",\"type\":\"onehot\"}"
 #define MODEL_JSON(similarity)                                                    \

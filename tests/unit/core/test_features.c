@@ -247,6 +247,40 @@ static void hashing_is_fnv1a(void **state)
     check_json("tags", "[]", "[]");
 }
 
+static void check_weights(enum feature_pooling pooling, double half_life, size_t n, const double *wanted)
+{
+    const struct feature f = {.type = FEATURE_SEQUENCE, .pooling = pooling, .half_life = half_life};
+    struct value_weights w = feature_weights(&f, n);
+    for (size_t i = n; i-- > 0; w.latest *= w.decay) {
+        check_near(w.latest, wanted[i], 1, 1e-12);
+    }
+}
+
+static void weights_of_pooling(void **state)
+{
+    (void)state;
+    check_weights(POOLING_MEAN, 0, 4, (const double[]){.25, .25, .25, .25});
+    check_weights(POOLING_SUM, 0, 3, (const double[]){1, 1, 1});
+    check_weights(POOLING_SQRTN, 0, 4, (const double[]){.5, .5, .5, .5});
+    check_weights(POOLING_RECENCY, 1, 3, (const double[]){1 / 7.0, 2 / 7.0, 4 / 7.0});
+    check_weights(POOLING_RECENCY, 2, 2, (const double[]){0.414213562373095, 0.585786437626905}); /* 2^-1/2 and 1 */
+    check_weights(POOLING_RECENCY, 5, 1, (const double[]){1});
+    const struct feature single = {.type = FEATURE_CATEGORICAL, .pooling = POOLING_MEAN};
+    assert_true(feature_weights(&single, 1).latest == 1);
+    static const double half_lives[] = {HALF_LIFE_MIN, 1, 33, HALF_LIFE_MAX}; /* from only the latest to the mean */
+    for (size_t i = 0; i < 4; i++) {
+        const struct feature f = {.type = FEATURE_SEQUENCE, .pooling = POOLING_RECENCY, .half_life = half_lives[i]};
+        double sum = 0;
+        struct value_weights w = feature_weights(&f, 10000);
+        for (size_t j = 0; j < 10000; j++, w.latest *= w.decay) {
+            sum += w.latest;
+        }
+        check_near(sum, 1, 1, 1e-9);
+    }
+    const struct feature flat = {.type = FEATURE_SEQUENCE, .pooling = POOLING_RECENCY, .half_life = HALF_LIFE_MAX};
+    check_near(feature_weights(&flat, 10).latest, .1, 1, 1e-6);
+}
+
 static void parsing_numbers(void **state)
 {
     (void)state;
@@ -517,6 +551,7 @@ int main(void)
         cmocka_unit_test(numbers),
         cmocka_unit_test(values_from_a_table),
         cmocka_unit_test(hashing_is_fnv1a),
+        cmocka_unit_test(weights_of_pooling),
         cmocka_unit_test(parsing_numbers),
         cmocka_unit_test(objects_and_pointers),
         cmocka_unit_test(failed_rows_leave_no_trace),

@@ -165,6 +165,8 @@ static void impossible_sizes_are_refused(void **state)
     check_finish_refuses(with_feature("{\"name\":\"u\",\"type\":\"onehot\"}"), 5000, "5002 dimensions");
 }
 
+#define SEQUENCE "{\"name\":\"u\",\"type\":\"sequence\",\"dim\":2,\"last\":3"
+
 static void bad_features_are_refused(void **state)
 {
     (void)state;
@@ -205,6 +207,16 @@ static void bad_features_are_refused(void **state)
         {"{\"name\":\"u\",\"type\":\"sequence\",\"dim\":2}", "\"last\""},
         {"{\"name\":\"u\",\"type\":\"sequence\",\"dim\":2,\"last\":0}", "\"last\""},
         {"{\"name\":\"u\",\"type\":\"sequence\",\"dim\":2,\"last\":10001}", "\"last\""},
+        {"{\"name\":\"u\",\"type\":\"categorical\",\"dim\":2,\"multi\":\"|\",\"pooling\":\"recency\"}",
+         "recency is for sequences"},
+        {SEQUENCE ",\"pooling\":\"recency\"}", "need each other"},
+        {SEQUENCE ",\"half_life\":5}", "need each other"},
+        {SEQUENCE ",\"half_life\":5,\"pooling\":\"sum\"}", "need each other"},
+        {SEQUENCE ",\"half_life\":0.05,\"pooling\":\"recency\"}", "0.1 to 1e+06"},
+        {SEQUENCE ",\"half_life\":2e6,\"pooling\":\"recency\"}", "0.1 to 1e+06"},
+        {SEQUENCE ",\"half_life\":\"5\",\"pooling\":\"recency\"}", "0.1 to 1e+06"},
+        {SEQUENCE ",\"half_life\":null,\"pooling\":\"recency\"}", "0.1 to 1e+06"},
+        {"{\"name\":\"u\",\"type\":\"id\",\"dim\":2,\"half_life\":5}", "half_life"},
         {"{\"name\":\"u\",\"type\":\"numeric\"}", "\"transform\""},
         {"{\"name\":\"u\",\"type\":\"numeric\",\"transform\":\"sqrt\"}", "\"transform\""},
         {"{\"name\":\"u\",\"type\":\"numeric\",\"transform\":\"log\",\"mean\":1}", "\"stddev\""},

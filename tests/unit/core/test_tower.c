@@ -104,6 +104,22 @@ static void random_tower_release(struct random_tower *t)
     }
 }
 
+/* What value i of n weighs, as docs/bundle.md says it. */
+static double naive_weight(const struct feature *f, size_t i, size_t n)
+{
+    double sum = 0;
+    if (!feature_is_bag(f) || f->pooling == POOLING_SUM) {
+        return 1;
+    }
+    if (f->pooling != POOLING_RECENCY) {
+        return f->pooling == POOLING_MEAN ? 1.0 / (double)n : 1.0 / sqrt((double)n);
+    }
+    for (size_t age = 0; age < n; age++) {
+        sum += pow(2, -(double)age / f->half_life);
+    }
+    return pow(2, -(double)(n - 1 - i) / f->half_life) / sum;
+}
+
 /* The input of one row in double precision, straight from docs/bundle.md. */
 static void naive_input(const struct tower *t, const struct feature_rows *rows, size_t row, double *x)
 {
@@ -123,7 +139,7 @@ static void naive_input(const struct tower *t, const struct feature_rows *rows, 
         }
         for (size_t j = begin; j < end; j++) {
             for (uint32_t d = 0; d < f->dim && f->type != FEATURE_ONEHOT; d++) {
-                double share = feature_is_bag(f) && f->pooling == POOLING_MEAN ? 1.0 / (double)(end - begin) : 1.0;
+                double share = naive_weight(f, j - begin, end - begin);
                 out[d] += share * (double)t->embedding[i][(size_t)c->index[j] * f->dim + d];
             }
             if (f->type == FEATURE_ONEHOT) {
@@ -179,6 +195,7 @@ static void compare_with_oracle(const char *json, struct rng *r)
 {
     struct model m;
     model_init(&m, json);
+    m.schema.towers[SIDE_USER].features[3].pooling = (enum feature_pooling)rng_below(r, 3); /* topics */
     struct random_tower t;
     random_tower_init(&t, &m.schema.towers[SIDE_USER], r);
     struct feature_rows rows;

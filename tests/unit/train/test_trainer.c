@@ -32,6 +32,10 @@ static const struct variant variants[] = {
     {lab_wide, {"similarity=cosine", "negatives.mask_seen=false"}},
     {lab_wide, {"similarity=dot", "negatives.uniform=9", "loss.logq=false"}},
     {lab_wide, {"similarity=cosine", "negatives.in_batch=false", "negatives.uniform=7", "optimizer.batch_size=5"}},
+    {lab_features, {"similarity=cosine"}},
+    {lab_features, {"user_tower.features.0.pooling=sum", "similarity=dot"}},
+    {lab_features, {"user_tower.features.0.pooling=sqrtn", "negatives.uniform=8"}},
+    {lab_features, {"user_tower.features.0.pooling=recency", "user_tower.features.0.half_life=1.5"}},
     {lab_ids, {NULL}},
     {lab_ids, {"similarity=cosine", "negatives.uniform=3", "optimizer.batch_size=300"}},
 };
@@ -169,6 +173,34 @@ static void test_gradients_by_differences(void **state)
     for (size_t v = 0; v < VARIANTS; v++) {
         check_gradients(&variants[v], 1 + (unsigned)v % 3);
     }
+}
+
+/* The rows for unknown and missing values take part: of every table both, of a bag's the unknown one. */
+static void test_unknown_and_missing_have_gradients(void **state)
+{
+    (void)state;
+    struct lab lab;
+    lab_synth(&lab, lab_features, (const char *const[]){"optimizer.batch_size=300", NULL}, USERS, ITEMS, EVENTS);
+    struct trainer *t = start(&lab, 2);
+    float **gradients = lab_gradients_new(lab.m);
+    gradients_of(t, gradients);
+    for (int side = 0; side < 2; side++) {
+        const struct tower_spec *spec = &lab.d->schema.towers[side];
+        for (uint32_t i = 0; i < spec->n_features; i++) {
+            const struct feature *f = &spec->features[i];
+            int table = lab.m->table[side][i];
+            if (table < 0) {
+                continue;
+            }
+            bool unknown = length_of(gradients[table] + SCHEMA_UNKNOWN * f->dim, f->dim) > 0;
+            bool missing = length_of(gradients[table] + SCHEMA_MISSING * f->dim, f->dim) > 0;
+            assert_int_equal(unknown, f->type != FEATURE_NUMERIC); /* a number is never unknown */
+            assert_int_equal(missing, !feature_is_bag(f));
+        }
+    }
+    lab_gradients_free(lab.m, gradients);
+    trainer_free(t);
+    lab_close(&lab);
 }
 
 /* --- the loss, written down -------------------------------------------------------------------------------------------*/
@@ -820,6 +852,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gradients_by_differences),
+        cmocka_unit_test(test_unknown_and_missing_have_gradients),
         cmocka_unit_test(test_loss_is_the_formula),
         cmocka_unit_test(test_threads_agree),
         cmocka_unit_test(test_repeatable),
