@@ -174,17 +174,19 @@ $(PROBE): tests/oracle/train_probe.c $(call archives,train) $(BUILD)/flags $(BUI
 	@mkdir -p $(@D); echo "  TEST  $<"
 	@$(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< -Wl,--start-group $(call archives,train) -Wl,--end-group $(LIBS_train)
 
-.PHONY: test test-run unit oracle
+.PHONY: test test-run unit probe oracle
 test: ## install what tests need, build, run every test (T=pattern: only those whose name contains it)
 	@$(MAKE) --no-print-directory test-deps
 	@$(MAKE) --no-print-directory test-run
 
 unit: $(UNIT_BIN)
 
-oracle: all $(PROBE) ## loss and gradients of one batch against PyTorch, which $(PYTHON) must have (Debian: python3-torch)
+probe: $(PROBE)
+
+oracle: all probe ## loss and gradients of one batch against PyTorch, which $(PYTHON) must have (Debian: python3-torch)
 	@RECALLD_BUILD=$(abspath $(BUILD)) $(PYTHON) tests/oracle/torch_oracle.py
 
-test-run: all unit $(PROBE)
+test-run: all unit probe
 	@RECALLD_BUILD=$(abspath $(BUILD)) RECALLD_SANITIZER=$(RECALLD_SANITIZER) /usr/bin/python3 tests/run --build $(BUILD) $(if $(T),--match '$(T)')
 
 # The same tests, unit and end to end (these run the programs in RECALLD_BUILD=build/asan), under one sanitizer each.

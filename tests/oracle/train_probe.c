@@ -4,7 +4,8 @@
  *   train_probe batch  CONFIG OUT [key=value ...]            one batch: encoded rows, parameters, loss, every gradient
  *   train_probe inputs CONFIG OUT EPOCHS [key=value ...]     what a run of EPOCHS sees: all rows, the order of events,
  *                                                            the parameters it starts from
- *   train_probe run    CONFIG EPOCHS THREADS [key=value ...] trains; a line an epoch: loss, examples, seconds
+ *   train_probe run    CONFIG EPOCHS THREADS [key=value ...] trains; a line an epoch: loss, examples, seconds,
+ *                                                            CPU seconds
  *
  * batch and inputs write OUT.safetensors and OUT.json (schema and settings). Every tensor is float32, indices too, which
  * are exact up to 2^24. Names:
@@ -20,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/buf.h"
@@ -259,16 +261,24 @@ static void command_inputs(const struct world *w, const char *out, uint32_t epoc
     trainer_free(t);
 }
 
+static double cpu_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 static void command_run(const struct world *w, uint32_t epochs, unsigned threads)
 {
     struct err e = ERR_INIT;
     struct trainer *t = start(w, threads);
     for (uint32_t epoch = 1; epoch <= epochs; epoch++) {
         struct epoch_result r;
+        double cpu = cpu_seconds();
         if (trainer_epoch(t, epoch, "epoch", &r, &e) < 0) {
             fail(e.message);
         }
-        printf("%.9g\t%zu\t%.6f\n", r.loss, r.examples, r.seconds);
+        printf("%.9g\t%zu\t%.6f\t%.6f\n", r.loss, r.examples, r.seconds, cpu_seconds() - cpu);
         fflush(stdout);
     }
     trainer_free(t);
