@@ -73,6 +73,18 @@ item_tower:
     - {name: tags, type: onehot, multi: "|"}
   network: {type: mlp, layers: [6, 8]}
 """ + REST
+POOLINGS = DATA + """
+user_tower:
+  features:
+    - {name: topics, type: categorical, multi: "|", dim: 3, pooling: sqrtn}
+    - {name: history, type: sequence, of: item_id, last: 6, dim: 5, pooling: recency, half_life: 1.5}
+  network: {type: mlp, layers: [8]}
+item_tower:
+  features:
+    - {name: item_id, type: id, dim: 5}
+    - {name: tags, type: categorical, multi: "|", dim: 5, pooling: sqrtn}
+  network: {type: mlp, layers: [8]}
+""" + REST
 NO_NETWORK = DATA + """
 user_tower:
   features:
@@ -118,6 +130,7 @@ CASES = {
     "every feature, in-batch": (EVERY_FEATURE, SOFTMAX + COSINE),
     "every feature, uniform, no logQ": (EVERY_FEATURE, SOFTMAX + DOT + UNIFORM + NO_LOGQ),
     "every feature, mixed, nothing masked": (EVERY_FEATURE, SOFTMAX + DOT + MIXED + UNMASKED),
+    "poolings sqrtn and recency": (POOLINGS, SOFTMAX + COSINE),
     "one-hot bags, in-batch": (ONEHOT_BAGS, SOFTMAX + COSINE),
     "one-hot bags, mixed": (ONEHOT_BAGS, SOFTMAX + DOT + MIXED),
 }
