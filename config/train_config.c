@@ -176,7 +176,10 @@ static const struct param rows[] = {
      .max = 1000, .unit = "epochs", .sentence = "how many without improvement end the training"},
     {"optimizer.early_stop.validation", PARAM_FLOAT, AT(optimizer.early_stop.validation), .default_text = "0.1",
      .min = 0.001, .max = 0.5, .unit = "of the events",
-     .sentence = "cut from the training part: the latest when times are known, else at random"},
+     .sentence =
+         "cut from the training part as the test part was cut: of each user the last ones (at most this share: of a "
+         "random part of the users if need be), the latest of all, or, with a test file that is not later, random "
+         "ones"},
     {"optimizer.early_stop.refit", PARAM_BOOL, AT(optimizer.early_stop.refit), .default_text = "true",
      .sentence = "train again on the whole training part for the best number of epochs"},
     {"evaluate.max_users", PARAM_INT, AT(evaluate.max_users), .default_text = "0", .min = 0, .max = PARAM_WHOLE_MAX,

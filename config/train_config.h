@@ -123,7 +123,7 @@ struct train_config {
             bool enabled;      /* the key is present */
             char metric[32];   /* e.g. recall@20 */
             uint32_t patience; /* epochs without improvement */
-            double validation; /* share of the train part's events held out: the latest with a time, else random */
+            double validation; /* share of the train part's events held out, as the test part was */
             bool refit;        /* train anew on the whole train part for the best number of epochs */
         } early_stop;
     } optimizer;

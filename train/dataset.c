@@ -138,6 +138,33 @@ static int find_test_begins(struct loader *l, struct err *e)
     return 0;
 }
 
+/* Whether every test event is later than every train event. */
+static bool test_is_later(const struct dataset *d)
+{
+    int64_t latest = INT64_MIN, first = INT64_MAX;
+    for (size_t i = 0; i < d->train.n; i++) {
+        latest = d->train.time[i] > latest ? d->train.time[i] : latest;
+    }
+    for (size_t i = 0; i < d->test.n; i++) {
+        first = d->test.time[i] < first ? d->test.time[i] : first;
+    }
+    return first > latest;
+}
+
+static void choose_cut(struct loader *l)
+{
+    struct dataset *d = l->d;
+    const struct split_config *split = &l->config->data.split;
+    bool timed = d->train.time != NULL;
+    d->cut = CUT_RANDOM;
+    if (split->method == SPLIT_LEAVE_LAST) {
+        d->cut = CUT_LAST;
+        d->cut_last = split->n;
+    } else if (timed && (split->method != SPLIT_FILE || test_is_later(d))) {
+        d->cut = CUT_LATEST;
+    }
+}
+
 static int split_events(struct loader *l, struct err *e)
 {
     struct dataset *d = l->d;
@@ -373,6 +400,7 @@ static int load(struct loader *l, struct err *e)
     if (number_users(l, e) < 0 || split_events(l, e) < 0 || count_train(l, e) < 0) {
         return -1;
     }
+    choose_cut(l);
     size_t n_test_rows = l->d->test.n;
     for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
         if (side_learn(&l->sides[side], e) < 0) {

@@ -32,6 +32,13 @@ struct interactions {
     size_t *start;  /* [n_users + 1]: user u has [start[u], start[u + 1]) */
 };
 
+/* How a validation part is cut off train: as the test part was, or the one would not foretell the other. */
+enum cut_method {
+    CUT_RANDOM, /* events of every user at random: test parts from a file */
+    CUT_LAST,   /* the last events of users: leave_last */
+    CUT_LATEST  /* the latest of all events: time, none with times, and files whose events are all later than train */
+};
+
 struct dataset {
     size_t n_users, n_items;
     struct strtab user_ids, item_ids; /* sorted; blocks owned by the dataset */
@@ -39,6 +46,8 @@ struct dataset {
     struct interactions test;         /* sets: no pair twice, none that is also in train, catalogue items only */
     struct interactions exposed;      /* with negatives.allow_exposed, else empty: see dataset_pairs.h. Shown without
                                          success in the time of the train part: sets without what is in train */
+    enum cut_method cut;              /* for dataset_cut */
+    uint32_t cut_last;                /* CUT_LAST: how many of a user's events */
     uint32_t *unreachable;            /* [n_users] distinct test items outside the catalogue: relevant, never found */
     uint32_t *item_count;             /* [n_items] train events of each item */
     struct schema schema;             /* complete */
@@ -67,9 +76,10 @@ int dataset_map_history(struct dataset *d, struct err *e);
 size_t interactions_history(const struct interactions *part, uint32_t user, size_t position, uint32_t last,
                             const int32_t *row, int32_t *out);
 
-/* Cuts a validation part from train: with times the latest `fraction` of all train events by time, else a random
- * `fraction` of each user's events (at least one event of a user stays). `held` are sets like test: pairs that are also
- * in `rest`, and repetitions, are left out of it, and weights. Both results are new; release them. */
+/* Cuts a validation part off train by d->cut, about `fraction` of its events, or at most that for CUT_LAST: where the
+ * last events of all users would be more, a random part of the users gives theirs. At least one event of a user stays,
+ * except with CUT_LATEST. Where these can hold out nothing (one time for all; no user with more events) CUT_RANDOM does. `held` are sets like test: pairs
+ * that are also in `rest`, repetitions, and weights are left out of it. Both results are new; release them. */
 int dataset_cut(const struct dataset *d, double fraction, uint64_t seed, struct interactions *rest,
                 struct interactions *held, struct err *e);
 void interactions_release(struct interactions *part); /* zeroed storage is fine */

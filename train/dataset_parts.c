@@ -6,6 +6,8 @@
  */
 #include "train/dataset_events.h"
 
+#include <string.h>
+
 #include "core/mem.h"
 #include "core/rng.h"
 
@@ -106,10 +108,35 @@ bool mark_latest(const struct interactions *part, double fraction, bool *held_ou
     return true;
 }
 
+enum { STREAM_CUT = 0x637574 };
+
+/* Marks the last n events of users that have more, of all such users or of so many at random that about `fraction` of
+ * all events is marked. False when nobody has more. */
+static bool mark_last_share(const struct interactions *part, size_t n_users, uint32_t n, double fraction, uint64_t seed,
+                            bool *held_out)
+{
+    struct rng rng;
+    size_t possible = 0;
+    for (size_t u = 0; u < n_users; u++) {
+        possible += part->start[u + 1] - part->start[u] > n ? n : 0;
+    }
+    rng_seed(&rng, seed, STREAM_CUT);
+    if (possible == 0) {
+        return false;
+    }
+    double share = fraction * (double)part->n / (double)possible;
+    mark_last(part, n_users, n, held_out);
+    for (size_t u = 0; u < n_users && share < 1; u++) {
+        if ((double)rng_uniform(&rng) >= share) {
+            memset(held_out + part->start[u], 0, part->start[u + 1] - part->start[u]);
+        }
+    }
+    return true;
+}
+
 /* Marks a random `fraction` of each user's events, rounded at random, never all (Knuth's selection sampling). */
 static void mark_random(const struct interactions *part, size_t n_users, double fraction, uint64_t seed, bool *held_out)
 {
-    enum { STREAM_CUT = 0x637574 };
     struct rng rng;
     rng_seed(&rng, seed, STREAM_CUT);
     for (size_t u = 0; u < n_users; u++) {
@@ -204,7 +231,9 @@ int dataset_cut(const struct dataset *d, double fraction, uint64_t seed, struct 
     if (held_out == NULL) {
         return err_nomem(e);
     }
-    if (d->train.time == NULL || !mark_latest(&d->train, fraction, held_out)) {
+    bool marked = d->cut == CUT_LAST ? mark_last_share(&d->train, d->n_users, d->cut_last, fraction, seed, held_out)
+                                     : d->cut == CUT_LATEST && mark_latest(&d->train, fraction, held_out);
+    if (!marked) {
         mark_random(&d->train, d->n_users, fraction, seed, held_out);
     }
     if (interactions_partition(&d->train, held_out, d->n_users, rest, held, e) == 0) {

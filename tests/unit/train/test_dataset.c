@@ -549,12 +549,86 @@ static void test_cut_by_time(void **state)
     struct dataset *d = load(&w);
     struct interactions rest, held;
     struct err e = ERR_INIT;
+    d->cut = CUT_LATEST;
     assert_int_equal(dataset_cut(d, 0.3, 1, &rest, &held, &e), 0);
     expect_part(d, &rest, "u1: i1@10; u2: i1@5; u3: i2@7; u4: i5@1");
     expect_part(d, &held, "u1: i2@20; u2: i2@25");
     interactions_release(&rest);
     interactions_release(&held);
     dataset_free(d);
+}
+
+/* The validation part is cut as the test part was. */
+static void expect_cut(struct split_config split, bool timed, double fraction, const char *rest_text,
+                       const char *held_text)
+{
+    struct world w;
+    struct interactions rest, held;
+    struct err e = ERR_INIT;
+    world_init_ids(&w, "user,item,ts\nu,a,1\nu,b,2\nu,c,3\nu,d,30\nv,a,11\nv,c,12\nv,e,13\nv,a,14\nw,b,20\n");
+    w.config.data.events.label = NULL;
+    w.config.data.events.time = timed ? "ts" : NULL;
+    w.config.data.split = split;
+    struct dataset *d = load(&w);
+    assert_int_equal(dataset_cut(d, fraction, 1, &rest, &held, &e), 0);
+    if (rest_text != NULL) {
+        expect_part(d, &rest, rest_text);
+        expect_part(d, &held, held_text);
+    } else { /* at random, and at least one of each user stays */
+        assert_true(rest.n >= 3 && rest.n < d->train.n);
+        assert_true(rest.start[1] > 0 && rest.start[2] > rest.start[1] && rest.start[3] > rest.start[2]);
+    }
+    interactions_release(&rest);
+    interactions_release(&held);
+    dataset_free(d);
+}
+
+static void test_cut_mirrors_split(void **state)
+{
+    (void)state;
+    struct world w;
+    world_init(&w);
+    struct split_config last = {.method = SPLIT_LEAVE_LAST, .n = 1}, time = {.method = SPLIT_TIME, .fraction = 0.2};
+    struct split_config none = {.method = SPLIT_NONE}, file = {.method = SPLIT_FILE};
+    /* train: u a b c, v a c e, w b */
+    expect_cut(last, true, 0.3, "u: a@1 b@2; v: a@11 c@12; w: b@20", "u: c@3; v: e@13");
+    expect_cut(last, false, 0.3, "u: a b; v: a c; w: b", "u: c; v: e");
+    last.n = 2; /* train: u a b, v a c, w b: nobody has more than two */
+    expect_cut(last, true, 0.3, NULL, NULL);
+    /* train: u a b c, v a c e a */
+    expect_cut(time, true, 0.3, "u: a@1 b@2 c@3; v: a@11 c@12", "v: e@13");
+    expect_cut(none, true, 0.3, "u: a@1 b@2 c@3; v: a@11 c@12 e@13", "u: d@30; w: b@20");
+    expect_cut(none, false, 0.4, NULL, NULL);
+    file.test = keep_path(&w, 3, files_write("test.csv", "user,item,ts\nu,e,31\nv,b,40\n"));
+    expect_cut(file, true, 0.3, "u: a@1 b@2 c@3; v: a@11 c@12 e@13", "u: d@30; w: b@20");
+    expect_cut(file, false, 0.4, NULL, NULL);
+    files_write("test.csv", "user,item,ts\nu,e,30\nv,b,40\n"); /* not later than u's d */
+    expect_cut(file, true, 0.4, NULL, NULL);
+}
+
+/* Where the last events of all users are more than the share, some users give theirs. */
+static void test_cut_last_share(void **state)
+{
+    (void)state;
+    struct rng rng;
+    rng_seed(&rng, 5, 0);
+    struct dataset d = {.n_users = 3000, .n_items = 1000000, .cut = CUT_LAST, .cut_last = 2};
+    d.train = random_part(&rng, d.n_users, (uint32_t)d.n_items, 8, 0);
+    struct interactions rest, held;
+    struct err e = ERR_INIT;
+    assert_int_equal(dataset_cut(&d, 0.1, 7, &rest, &held, &e), 0);
+    double share = (double)held.n / (double)d.train.n;
+    assert_true(share > 0.09 && share < 0.11);
+    for (size_t u = 0; u < d.n_users; u++) {
+        size_t all = d.train.start[u + 1] - d.train.start[u], n = held.start[u + 1] - held.start[u];
+        size_t stay = rest.start[u + 1] - rest.start[u];
+        assert_true(stay + n == all && (n == 0 || (n == 2 && all > 2)));
+        assert_memory_equal(rest.item + rest.start[u], d.train.item + d.train.start[u], stay * sizeof(uint32_t));
+        assert_memory_equal(held.item + held.start[u], d.train.item + d.train.start[u] + stay, n * sizeof(uint32_t));
+    }
+    interactions_release(&rest);
+    interactions_release(&held);
+    interactions_release(&d.train);
 }
 
 /* --- weights -------------------------------------------------------------------------------------------------------*/
@@ -1119,6 +1193,8 @@ int main(void)
         cmocka_unit_test(test_mark_latest),
         cmocka_unit_test(test_cut_at_random),
         cmocka_unit_test(test_cut_by_time),
+        cmocka_unit_test(test_cut_mirrors_split),
+        cmocka_unit_test(test_cut_last_share),
         cmocka_unit_test(test_weights),
         cmocka_unit_test(test_bad_weights),
         cmocka_unit_test(test_history_oracle),
