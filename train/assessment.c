@@ -304,9 +304,10 @@ static json_t *slices_json(const struct assessment *a, const struct slicing *sli
 static json_t *evaluation_json(const struct assessment *a)
 {
     const struct outcomes *o = &a->contenders[0].outcomes;
-    return json_pack("{s:s, s:I, s:I, s:I, s:b, s:I, s:{s:i, s:I, s:f}}", "protocol", "full", "k",
-                     (json_int_t)a->ev.at.k[a->cutoff], "users", (json_int_t)o->n_users, "users_with_test",
-                     (json_int_t)o->n_candidates, "sampled", o->n_candidates > a->ev.max_users, "seed",
+    bool sampled = o->n_candidates > a->ev.max_users;
+    return json_pack("{s:s, s:I, s:I, s:b, s:I, s:I, s:{s:i, s:I, s:f}}", "protocol", "full", "k",
+                     (json_int_t)a->ev.at.k[a->cutoff], "users", (json_int_t)o->n_users, "sampled", sampled,
+                     "sampled_from", (json_int_t)(sampled ? o->n_candidates : o->n_users), "seed",
                      (json_int_t)a->ev.seed, "bootstrap", "replicates", BOOTSTRAP_REPLICATES, "groups",
                      (json_int_t)a->bootstrap.groups, "level", BOOTSTRAP_LEVEL);
 }

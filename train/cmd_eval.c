@@ -15,28 +15,44 @@
 #include "core/log.h"
 #include "core/mem.h"
 #include "train/assessment.h"
+#include "train/baseline_item_cf.h"
 #include "train/command.h"
 #include "train/csv.h"
 #include "train/dataset.h"
+#include "train/slices_bundle.h"
 
 static const char help[] =
-    "usage: recall-train eval BUNDLE --test FILE [--exclude FILE] [--users FILE] [--k 10,20,50,100] [--threads N]\n"
-    "                         [--report FILE.json]\n"
+    "usage: recall-train eval BUNDLE --test FILE [--exclude FILE] [--users FILE] [--k 10,20,50,100]\n"
+    "                         [--slices NAME,NAME] [--max-users N] [--threads N] [--report FILE.json]\n"
     "\n"
     "Ranks all items for every user of the test file and prints the metrics, tab-separated.\n"
     "\n"
     "  --test FILE     pairs that should be found; columns and delimiter as in the training events\n"
-    "  --exclude FILE  pairs already seen (usually the train events): left out of the ranking, the source of "
-    "histories,\n"
-    "                  and of the popularity baseline\n"
+    "  --exclude FILE  pairs already seen (usually the train events): left out of the ranking, and the source of\n"
+    "                  histories, of the baselines, and of what is new and what is popular\n"
     "  --users FILE    the users' features; default: the users file of the training configuration, if it is still "
     "there\n"
-    "  --k LIST        cut-offs of recall, ndcg, hit rate and coverage, ascending, up to 1000\n";
+    "  --k LIST        cut-offs of recall, ndcg, hit rate and coverage, ascending, up to 1000\n"
+    "  --slices LIST   categorical features to break metrics down by in the report; default: those with at most 30 "
+    "values\n"
+    "  --max-users N   rank for a random sample of N users\n"
+    "  --protocol full the whole catalogue is ranked; there is no other\n";
+
+/* Krichene & Rendle, KDD 2020. */
+static const char no_sampling[] =
+    "--protocol sampled is not offered: metrics among sampled negatives can order models otherwise than metrics on the "
+    "whole catalogue do (Krichene & Rendle, KDD 2020), and ranking everything is affordable; --max-users samples "
+    "users, "
+    "which is harmless";
+
+enum { MAX_SLICES = 64, EVAL_SEED = 1 };
 
 struct options {
     const char *bundle, *test, *exclude, *users, *report;
     struct metric_cutoffs at;
     unsigned threads;
+    size_t max_users;
+    char *slices[MAX_SLICES + 1]; /* NULL-terminated; parts of the argument */
 };
 
 static int parse_cutoffs(const char *text, struct metric_cutoffs *at)
@@ -60,14 +76,40 @@ static int parse_cutoffs(const char *text, struct metric_cutoffs *at)
     }
 }
 
+/* Cuts the argument at its commas. */
+static int parse_slices(char *text, struct options *o)
+{
+    size_t n = 0;
+    for (char *name = strtok(text, ","); name != NULL; name = strtok(NULL, ",")) {
+        if (n == MAX_SLICES) {
+            return command_usage("eval", "--slices takes at most %d names", MAX_SLICES);
+        }
+        o->slices[n++] = name;
+    }
+    return n == 0 ? command_usage("eval", "--slices needs names of features, like gender,category") : STATUS_DONE;
+}
+
+static int parse_protocol(const char *word)
+{
+    return strcmp(word, "full") == 0      ? STATUS_DONE
+           : strcmp(word, "sampled") == 0 ? command_usage("eval", "%s", no_sampling)
+                                          : command_usage("eval", "--protocol must be full, not '%s'", word);
+}
+
 /* -1: go on; otherwise the exit status. */
 static int parse_options(int argc, char **argv, struct options *o)
 {
-    static const struct option longs[] = {
-        {"test", required_argument, NULL, 't'},   {"exclude", required_argument, NULL, 'x'},
-        {"users", required_argument, NULL, 'u'},  {"k", required_argument, NULL, 'k'},
-        {"report", required_argument, NULL, 'r'}, {"threads", required_argument, NULL, 'n'},
-        {"help", no_argument, NULL, 'h'},         {0}};
+    static const struct option longs[] = {{"test", required_argument, NULL, 't'},
+                                          {"exclude", required_argument, NULL, 'x'},
+                                          {"users", required_argument, NULL, 'u'},
+                                          {"k", required_argument, NULL, 'k'},
+                                          {"report", required_argument, NULL, 'r'},
+                                          {"threads", required_argument, NULL, 'n'},
+                                          {"slices", required_argument, NULL, 's'},
+                                          {"max-users", required_argument, NULL, 'm'},
+                                          {"protocol", required_argument, NULL, 'p'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {0}};
     int c;
     while ((c = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
         unsigned long long n = 0;
@@ -94,6 +136,22 @@ static int parse_options(int argc, char **argv, struct options *o)
                 return STATUS_USAGE;
             }
             o->threads = (unsigned)n;
+            break;
+        case 's':
+            if (parse_slices(optarg, o) != STATUS_DONE) {
+                return STATUS_USAGE;
+            }
+            break;
+        case 'm':
+            if (parse_count("eval", "--max-users", optarg, 1, UINT32_MAX, &n) < 0) {
+                return STATUS_USAGE;
+            }
+            o->max_users = (size_t)n;
+            break;
+        case 'p':
+            if (parse_protocol(optarg) != STATUS_DONE) {
+                return STATUS_USAGE;
+            }
             break;
         case 'h':
             fputs(help, stdout);
@@ -193,6 +251,7 @@ static struct value text_value(const char *text, size_t n)
 static int encode_table(struct run *run, struct csv *csv, struct feature_rows *rows, uint32_t *row_of, struct err *e)
 {
     const struct tower_spec *spec = rows->spec;
+    const size_t n_users = run->d.n_users; /* others are in the map for what they have seen */
     int field[SCHEMA_MAX_FEATURES];
     int id = csv_column(csv, run->layout.users_id, e);
     for (uint32_t i = 0; i < spec->n_features && id >= 0; i++) {
@@ -208,7 +267,7 @@ static int encode_table(struct run *run, struct csv *csv, struct feature_rows *r
         struct value values[SCHEMA_MAX_FEATURES];
         struct feature_error fe;
         uint32_t user = idmap_find(run->users, fields[id].text, fields[id].length);
-        if (user == IDMAP_NONE || row_of[user] != UINT32_MAX) {
+        if (user == IDMAP_NONE || user >= n_users || row_of[user] != UINT32_MAX) {
             continue;
         }
         for (uint32_t i = 0; i < spec->n_features; i++) {
@@ -304,6 +363,7 @@ static int read_pairs(struct run *run, const struct options *o, struct err *e)
     if (dataset_eval_file(&file, PAIRS_RELEVANT, items, run->users, &run->relevant, &run->unreachable, e) < 0) {
         return -1;
     }
+    run->d.n_users = idmap_count(run->users); /* those of the test come first */
     file.path = o->exclude;
     return o->exclude == NULL ? 0 : dataset_eval_file(&file, PAIRS_SEEN, items, run->users, &run->seen, NULL, e);
 }
@@ -349,13 +409,24 @@ static void print_metrics(const json_t *report)
     }
 }
 
+static int assess_baselines(struct run *run, const struct options *o, struct assessment *a, struct err *e)
+{
+    struct ranker popularity = popularity_ranker(run->item_count);
+    struct item_cf_options options = item_cf_defaults(run->d.n_items, EVAL_SEED, o->threads);
+    if (assessment_add(a, "popularity", &popularity, e) < 0) {
+        return -1;
+    }
+    struct item_cf *cf = item_cf_new(&run->seen, idmap_count(run->users), run->d.n_items, run->item_count, &options, e);
+    struct ranker item_cf = item_cf_ranker(cf);
+    int result = cf == NULL ? -1 : assessment_add(a, "item_cf", &item_cf, e);
+    item_cf_free(cf);
+    return result;
+}
+
 static json_t *assess(struct run *run, const struct options *o, struct assessment *a, struct err *e)
 {
-    struct ranker model = tower_ranker_of(run->ranker), popularity = popularity_ranker(run->item_count);
-    if (assessment_add(a, "model", &model, e) < 0) {
-        return NULL;
-    }
-    if (o->exclude != NULL && assessment_add(a, "popularity", &popularity, e) < 0) {
+    struct ranker model = tower_ranker_of(run->ranker);
+    if (assessment_add(a, "model", &model, e) < 0 || (o->exclude != NULL && assess_baselines(run, o, a, e) < 0)) {
         return NULL;
     }
     return assessment_report(a, &run->slicing, e);
@@ -370,6 +441,8 @@ static int report_bundle(struct run *run, const struct options *o, struct err *e
         .seen = o->exclude == NULL ? NULL : &run->seen,
         .relevant = &run->relevant,
         .unreachable = run->unreachable,
+        .max_users = o->max_users,
+        .seed = EVAL_SEED,
         .at = o->at,
         .threads = o->threads,
     };
@@ -389,6 +462,22 @@ static int report_bundle(struct run *run, const struct options *o, struct err *e
     return result;
 }
 
+/* Names that nothing can be cut by are an error before anything is ranked. */
+static int check_slices(const struct bundle *b, char *const *names, struct err *e)
+{
+    for (size_t i = 0; names != NULL && names[i] != NULL; i++) {
+        int user = tower_spec_find(&b->schema.towers[SIDE_USER], names[i]);
+        int item = tower_spec_find(&b->schema.towers[SIDE_ITEM], names[i]);
+        bool by_user = user >= 0 && slicing_is_category(&b->schema.towers[SIDE_USER].features[user]);
+        bool by_item = item >= 0 && slicing_has_attribute(b, &b->schema.towers[SIDE_ITEM].features[item]);
+        if (!by_user && !by_item) {
+            return err_set(e, "--slices: %s is not a category of users, or of items with their values in the bundle",
+                           names[i]);
+        }
+    }
+    return 0;
+}
+
 static int evaluate_bundle(struct run *run, const struct options *o, struct err *e)
 {
     const struct bundle *b = run->bundle;
@@ -396,14 +485,17 @@ static int evaluate_bundle(struct run *run, const struct options *o, struct err 
         return -1;
     }
     run->d.schema = b->schema; /* a borrowed copy: the bundle stays its owner */
-    run->d.n_users = idmap_count(run->users);
     run->d.n_items = b->n_items;
     run->d.item_ids = b->item_ids;
-    if (encode_users(run, o->users, e) < 0 || dataset_map_history(&run->d, e) < 0 ||
+    char *const *names = o->slices[0] == NULL ? NULL : o->slices;
+    if (check_slices(b, names, e) < 0 || encode_users(run, o->users, e) < 0 || dataset_map_history(&run->d, e) < 0 ||
         (o->exclude != NULL && count_items(run, e) < 0)) {
         return -1;
     }
-    slicing_add_features(&run->slicing, SIDE_USER, &run->d.rows[SIDE_USER], NULL);
+    slicing_add_features(&run->slicing, SIDE_USER, &run->d.rows[SIDE_USER], names);
+    if (slicing_add_attributes(&run->slicing, b, names, e) < 0) {
+        return -1;
+    }
     run->ranker = tower_ranker_new(&run->d, o->exclude == NULL ? NULL : &run->seen, &b->towers[SIDE_USER],
                                    b->item_vectors, o->threads, e);
     return run->ranker == NULL ? -1 : report_bundle(run, o, e);

@@ -9,6 +9,7 @@
 #include "core/log.h"
 #include "core/mem.h"
 #include "train/assessment.h"
+#include "train/baseline_item_cf.h"
 #include "train/command.h"
 #include "train/export.h"
 #include "train/fit.h"
@@ -60,12 +61,23 @@ static int make_slicing(struct fit_run *run, struct slicing *slicing, struct err
     return 0;
 }
 
+static int assess_item_cf(struct fit_run *run, struct assessment *a, struct err *e)
+{
+    const struct dataset *d = run->d;
+    struct item_cf_options options = item_cf_defaults(d->n_items, run->config->seed, run->threads);
+    struct item_cf *cf = item_cf_new(&d->train, d->n_users, d->n_items, d->item_count, &options, e);
+    struct ranker ranker = item_cf_ranker(cf);
+    int result = cf == NULL ? -1 : assessment_add(a, "item_cf", &ranker, e);
+    item_cf_free(cf);
+    return result;
+}
+
 static int assess(struct fit_run *run, struct assessment *a, struct err *e)
 {
     struct slicing slicing = {0};
     struct ranker model = tower_ranker_of(run->ranker), popularity = popularity_ranker(run->d->item_count);
     if (assessment_add(a, "model", &model, e) == 0 && assessment_add(a, "popularity", &popularity, e) == 0 &&
-        make_slicing(run, &slicing, e) == 0) {
+        assess_item_cf(run, a, e) == 0 && make_slicing(run, &slicing, e) == 0) {
         run->assessment = assessment_report(a, &slicing, e);
     }
     slicing_release(&slicing);

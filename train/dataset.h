@@ -92,12 +92,13 @@ struct events_file {
 };
 
 enum pairs_role {
-    PAIRS_RELEVANT, /* what should be found: as sets; its users are added to the map */
-    PAIRS_SEEN      /* what is excluded, or history: everything in time order; users not in the map are skipped */
+    PAIRS_RELEVANT, /* what should be found: as sets */
+    PAIRS_SEEN      /* what is excluded, history, popularity: everything in time order */
 };
 
-/* Reads pairs over a catalogue (a bundle's sorted item ids). pairs->start has idmap_count(users) + 1 elements then:
- * read the relevant ones first, then what was seen, and both have the same users. Items outside the catalogue are left
+/* Reads pairs over a catalogue (a bundle's sorted item ids). Users are added to the map, and pairs->start has
+ * idmap_count(users) + 1 elements then: read the relevant ones first, then what was seen, and the first users of both are
+ * the same. Items outside the catalogue are left
  * out; `unreachable` (may be NULL) gets a new array [users] that counts the distinct ones of each user (mem_free). */
 int dataset_eval_file(const struct events_file *file, enum pairs_role role, const struct strtab *item_ids,
                       struct idmap *users, struct interactions *pairs, uint32_t **unreachable, struct err *e);

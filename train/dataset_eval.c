@@ -52,7 +52,7 @@ int dataset_eval_file(const struct events_file *file, enum pairs_role role, cons
         err_nomem(e);
         goto done;
     }
-    if (event_log_read(&log, file, role == PAIRS_SEEN ? EVENTS_OF_KNOWN_USERS : EVENTS_POSITIVE, users, items, e) < 0) {
+    if (event_log_read(&log, file, EVENTS_POSITIVE, users, items, e) < 0) {
         goto done;
     }
     size_t n_users = idmap_count(users);

@@ -152,11 +152,7 @@ static int take_row(struct event_log *log, const struct events_file *file, enum 
         return 0;
     }
     const struct span *u = &f[c->user], *i = &f[c->item];
-    bool known = take == EVENTS_OF_KNOWN_USERS;
-    uint32_t user = known ? idmap_find(users, u->text, u->length) : idmap_add(users, u->text, u->length);
-    if (user == IDMAP_NONE && known) {
-        return 0;
-    }
+    uint32_t user = idmap_add(users, u->text, u->length);
     uint32_t item = idmap_add(items, i->text, i->length);
     bool failed = user == IDMAP_NONE || item == IDMAP_NONE || push_event(log, user, item, &values) < 0;
     return failed ? err_nomem(e) : 0;

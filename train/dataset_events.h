@@ -22,9 +22,8 @@ struct event_log {
 };
 
 enum events_take {
-    EVENTS_POSITIVE,       /* label >= label_min, weight > 0 */
-    EVENTS_OF_KNOWN_USERS, /* those of users that are in the map already */
-    EVENTS_EXPOSED         /* label < label_min */
+    EVENTS_POSITIVE, /* label >= label_min, weight > 0 */
+    EVENTS_EXPOSED   /* label < label_min */
 };
 
 /* Reads a file into an empty log. Users and items become their numbers in the maps, which grow. */

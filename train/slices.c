@@ -23,6 +23,7 @@ void slicing_release(struct slicing *s)
 {
     for (size_t i = 0; i < s->n; i++) {
         mem_free(s->dimensions[i].owned);
+        mem_free(s->dimensions[i].owned_start);
     }
     *s = (struct slicing){0};
 }
@@ -120,26 +121,46 @@ static bool is_listed(char *const *names, const char *name)
     return false;
 }
 
-static bool is_category(const struct feature *f)
+bool slicing_is_category(const struct feature *f)
 {
     return f->type == FEATURE_ONEHOT || (f->type == FEATURE_CATEGORICAL && f->buckets == 0);
+}
+
+bool slicing_wants(const struct feature *f, char *const *names)
+{
+    return slicing_is_category(f) &&
+           (names == NULL ? f->vocab.count <= SLICE_LOW_CARDINALITY : is_listed(names, f->name));
+}
+
+static struct dimension *add_feature(struct slicing *s, enum side side, const struct feature *f, const int32_t *index,
+                                     const size_t *start)
+{
+    struct dimension *d = &s->dimensions[s->n++];
+    *d = (struct dimension){
+        .side = side,
+        .by = f->name,
+        .n_values = f->rows,
+        .index = index,
+        .start = start,
+        .feature = f,
+        .outside = -1,
+    };
+    return d;
+}
+
+void slicing_add_values(struct slicing *s, enum side side, const struct feature *f, int32_t *index, size_t *start)
+{
+    struct dimension *d = add_feature(s, side, f, index, start);
+    d->owned = index;
+    d->owned_start = start;
 }
 
 void slicing_add_features(struct slicing *s, enum side side, const struct feature_rows *rows, char *const *names)
 {
     for (uint32_t i = 0; i < rows->spec->n_features; i++) {
         const struct feature *f = &rows->spec->features[i];
-        bool wanted = names == NULL ? f->vocab.count <= SLICE_LOW_CARDINALITY : is_listed(names, f->name);
-        if (wanted && is_category(f)) {
-            s->dimensions[s->n++] = (struct dimension){
-                .side = side,
-                .by = f->name,
-                .n_values = f->rows,
-                .index = rows->columns[i].index,
-                .start = feature_is_bag(f) ? rows->columns[i].start : NULL,
-                .feature = f,
-                .outside = -1,
-            };
+        if (slicing_wants(f, names)) {
+            add_feature(s, side, f, rows->columns[i].index, feature_is_bag(f) ? rows->columns[i].start : NULL);
         }
     }
 }

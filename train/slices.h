@@ -11,6 +11,7 @@
 #ifndef TRAIN_SLICES_H
 #define TRAIN_SLICES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -36,7 +37,8 @@ struct dimension {
     const size_t *start;
     const struct feature *feature;         /* what names the values; NULL: they are one of the three others */
     int32_t outside;                       /* item side: the value of items outside the catalogue, negative: none */
-    int32_t *owned;                        /* index, where it was made here */
+    int32_t *owned;                        /* index, where it was made for slicing */
+    size_t *owned_start;                   /* start likewise */
     uint32_t events[POPULARITY_GROUPS][2]; /* popularity: least and most train events of an item in the group */
 };
 
@@ -54,6 +56,14 @@ int slicing_add_events(struct slicing *s, const size_t *user_start, size_t n_use
 /* Adds the features of a side that have a vocabulary of categories: those in the NULL-terminated list `names`, or,
  * without a list, those with at most SLICE_LOW_CARDINALITY values. Rows are borrowed. */
 void slicing_add_features(struct slicing *s, enum side side, const struct feature_rows *rows, char *const *names);
+
+/* Whether a feature has categories to cut by, and is wanted: see slicing_add_features. */
+bool slicing_is_category(const struct feature *f);
+bool slicing_wants(const struct feature *f, char *const *names);
+
+/* Adds a dimension of values by feature for rows that are not at hand encoded. Index and start (NULL: one value a row)
+ * are taken. */
+void slicing_add_values(struct slicing *s, enum side side, const struct feature *f, int32_t *index, size_t *start);
 
 /* One slice of one dimension. */
 struct slice {

@@ -132,8 +132,40 @@ def test_eval_reproduces_fit(by_files, tmp_path):
     train("eval", directory / "models" / "current", "--test", directory / "test.csv", "--exclude",
           directory / "seen.csv", "--report", tmp_path / "eval.json")
     again = json.loads((tmp_path / "eval.json").read_text())
-    assert again["metrics"] == report["metrics"]
-    assert again["baselines"] == report["baselines"]
+    for member in "metrics", "baselines", "popularity_bias", "evaluation":
+        assert again[member] == report[member], member
+    assert len(again["slices"]) == len(report["slices"]) > 20
+    for ours, theirs in zip(again["slices"], report["slices"]):  # intervals differ: users come in another order
+        assert all(part.pop("recall@20_ci") and part.pop("ndcg@20_ci") for part in (ours, theirs) if part["users"] >= 10)
+        for name in set(ours) - {"recall@20_ci", "ndcg@20_ci"}:
+            assert ours[name] == (pytest.approx(theirs[name]) if "@" in name else theirs[name]), (ours, theirs)
+
+
+def test_eval_popularity_is_of_all_users(by_files, tmp_path):
+    """Users that are only in the excluded pairs count in popularity and in what is alike."""
+    directory, _ = by_files
+    lines = (directory / "test.csv").read_text().splitlines()
+    (tmp_path / "few.csv").write_text("\n".join(lines[:12]) + "\n")
+    bias = []
+    for test in tmp_path / "few.csv", directory / "test.csv":
+        train("eval", directory / "models" / "current", "--test", test, "--exclude", directory / "seen.csv",
+              "--report", tmp_path / "r.json")
+        bias.append(json.loads((tmp_path / "r.json").read_text())["popularity_bias"]["popularity"]["average_popularity"])
+    assert bias[0] == pytest.approx(bias[1], rel=0.1)  # the same list but for what each has seen
+
+
+def test_eval_slices(by_files, tmp_path):
+    directory, report = by_files
+    arguments = ["eval", directory / "models" / "current", "--test", directory / "test.csv", "--report",
+                 tmp_path / "r.json"]
+    train(*arguments, "--slices", "gender,category", "--max-users", 40, "--protocol", "full")
+    again = json.loads((tmp_path / "r.json").read_text())
+    assert {part["by"] for part in again["slices"]} == {"gender", "category"}  # without --exclude nothing is new
+    assert again["metrics"]["users"] == 40 and again["baselines"] == {} and again["popularity_bias"] == {}
+    done = train(*arguments, "--slices", "gender,age", check=False)
+    assert done.returncode == 1 and "age" in done.stderr and "--slices" in done.stderr
+    done = train(*arguments, "--protocol", "sampled", check=False)
+    assert done.returncode == 2 and "Krichene" in done.stderr
 
 
 def test_eval_cutoffs(by_files):
@@ -141,16 +173,17 @@ def test_eval_cutoffs(by_files):
     done = train("eval", directory / "models" / "current", "--test", directory / "test.csv", "--exclude",
                  directory / "seen.csv", "--k", "10,20", "--threads", 3)
     table = {line.split("\t")[0]: line.split("\t")[1:] for line in done.stdout.splitlines()}
-    assert table.pop("metric") == ["model", "low", "high", "popularity"]
+    assert table.pop("metric") == ["model", "low", "high", "popularity", "item_cf"]
     assert set(table) == {"recall@10", "recall@20", "ndcg@10", "ndcg@20", "hit_rate@10", "hit_rate@20", "coverage@10",
                           "coverage@20", "mrr", "users"}
-    for name, (model, low, high, popular) in table.items():
+    for name, (model, low, high, popular, item_cf) in table.items():
         if name == "users" or name.startswith("coverage"):
             assert low == high == ""
         else:
             assert float(low) <= float(model) <= float(high)
         assert float(model) == pytest.approx(report["metrics"][name], rel=1e-5)
         assert float(popular) == pytest.approx(report["baselines"]["popularity"][name], rel=1e-5)
+        assert float(item_cf) == pytest.approx(report["baselines"]["item_cf"][name], rel=1e-5)
 
 
 def test_eval_without_exclude(by_files):

@@ -935,17 +935,18 @@ static void test_eval_file(void **state)
     struct err e = ERR_INIT;
     assert_int_equal(dataset_eval_file(&test, PAIRS_RELEVANT, &d->item_ids, users, &relevant, &unreachable, &e), 0);
     assert_int_equal(dataset_eval_file(&seen, PAIRS_SEEN, &d->item_ids, users, &exclude, NULL, &e), 0);
-    assert_int_equal(idmap_count(users), 2); /* b, a */
-    static const int32_t relevant_items[] = {2, 0, 0}, seen_items[] = {4, 4};
+    assert_int_equal(idmap_count(users), 3); /* b, a, c */
+    static const int32_t relevant_items[] = {2, 0, 0}, seen_items[] = {4, 4, 0};
     assert_int_equal(relevant.n, 3);
     assert_int_equal(relevant.start[1], 2);
     expect_indices((const int32_t *)relevant.item, 3, relevant_items);
     assert_int_equal(unreachable[0], 2);
     assert_int_equal(unreachable[1], 0);
-    assert_int_equal(exclude.n, 2);
+    assert_int_equal(exclude.n, 3);
     assert_int_equal(exclude.start[1], 2);
     assert_int_equal(exclude.start[2], 2);
-    expect_indices((const int32_t *)exclude.item, 2, seen_items);
+    assert_int_equal(exclude.start[3], 3);
+    expect_indices((const int32_t *)exclude.item, 3, seen_items);
     test.path = files_path("absent");
     interactions_release(&relevant);
     assert_int_equal(dataset_eval_file(&test, PAIRS_RELEVANT, &d->item_ids, users, &relevant, NULL, &e), -1);
