@@ -432,6 +432,9 @@ static void check_training(const struct check *c)
                 "or mrr",
                 problem_quote(config->optimizer.early_stop.metric).text);
     }
+    if (!config->checkpoint.enabled && is_given(c, "checkpoint.every")) {
+        PROBLEM(c, "checkpoint.every", "has no effect with enabled: false; remove one of the two");
+    }
     if (strcmp(config->index.engine, "flat") == 0) {
         static const char *const others[] = {"index.factory", "index.target_recall"};
         for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {

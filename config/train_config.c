@@ -193,6 +193,11 @@ static const struct param rows[] = {
      .sentence = "of all random numbers: same seed and threads, same weights"},
     {"threads", PARAM_INT, AT(threads), .default_text = "0", .min = 0, .max = 1024, .unit = "threads",
      .sentence = "0: one a core"},
+    {"checkpoint.enabled", PARAM_BOOL, AT(checkpoint.enabled), .default_text = "true",
+     .sentence =
+         "keep what `fit --resume` goes on from after a crash, as output.dir/.checkpoint; removed when published"},
+    {"checkpoint.every", PARAM_DURATION, AT(checkpoint.every_ms), .default_text = "5m", .min = 0, .max = 604800000,
+     .sentence = "one after each epoch, and within an epoch when the last is so old; 0: only after each epoch"},
     {"output.dir", PARAM_PATH, AT(output.dir), .default_text = "models",
      .sentence = "directory of the published bundles and of the link `current`"},
     {"index.engine", PARAM_WORD, AT(index.engine), .default_text = "faiss", .words = index_engine_words,

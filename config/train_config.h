@@ -134,6 +134,10 @@ struct train_config {
     uint64_t seed;
     uint32_t threads; /* 0: one a core */
     struct {
+        bool enabled;
+        uint64_t every_ms; /* within long epochs; 0: only after each epoch */
+    } checkpoint;
+    struct {
         char *dir;
     } output;
     struct {

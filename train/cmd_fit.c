@@ -16,11 +16,14 @@
 #include "train/index_build.h"
 
 static const char help[] =
-    "usage: recall-train fit CONFIG.yaml [--set key=value]... [--report FILE.json]\n"
+    "usage: recall-train fit CONFIG.yaml [--resume] [--set key=value]... [--report FILE.json]\n"
     "\n"
     "Trains a two-tower model, evaluates it on the test part, builds the index, and publishes a bundle as\n"
     "<output.dir>/<version>, with <output.dir>/current pointing at it. Prints the published directory.\n"
     "\n"
+    "  --resume            go on from the checkpoint of a fit that did not end (<output.dir>/.checkpoint), to the "
+    "same\n"
+    "                      weights as if it had never been interrupted; without one, begin at the beginning\n"
     "  --set key=value     override a setting, e.g. --set optimizer.epochs=5 --set output.dir=/srv/models\n"
     "  --report FILE.json  write metrics, baselines, training and index figures; - is stdout\n"
     "  --parameters        list every setting with type, range, default and meaning, tab-separated\n";
@@ -31,12 +34,14 @@ struct fit_options {
     const char *config, *report;
     const char *sets[MAX_SETS];
     size_t n_sets;
+    bool resume;
 };
 
 /* Everything that a fit makes on its way. */
 struct fit_run {
     struct train_config *config;
     struct dataset *d;
+    struct checkpointer *checkpoints;
     struct model *model;
     float *item_vectors;
     struct tower_ranker *ranker;
@@ -191,11 +196,15 @@ static int run_fit(struct fit_run *run, const struct fit_options *o, struct err 
     if (run->d == NULL) {
         return -1;
     }
-    run->model = fit_model(run->config, run->d, run->threads, &run->train, e);
+    if (checkpointer_new(&run->checkpoints, run->config, run->d, run->threads, o->resume, e) < 0) {
+        return -1;
+    }
+    run->model = fit_model(run->config, run->d, run->threads, run->checkpoints, &run->train, e);
     if (run->model == NULL || make_vectors(run, e) < 0 || evaluate_model(run, e) < 0 || make_index(run, e) < 0 ||
         publish(run, e) < 0) {
         return -1;
     }
+    checkpointer_finish(run->checkpoints);
     if (o->report == NULL) {
         return 0;
     }
@@ -212,6 +221,7 @@ static void release(struct fit_run *run)
     json_decref(run->train);
     json_decref(run->assessment);
     json_decref(run->index_record);
+    checkpointer_free(run->checkpoints);
     ann_free(run->index);
     tower_ranker_free(run->ranker);
     model_free(run->model);
@@ -225,11 +235,10 @@ static void release(struct fit_run *run)
 /* -1: go on; otherwise the exit status. */
 static int parse_options(int argc, char **argv, struct fit_options *o)
 {
-    static const struct option longs[] = {{"set", required_argument, NULL, 's'},
-                                          {"report", required_argument, NULL, 'r'},
-                                          {"parameters", no_argument, NULL, 'p'},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {0}};
+    static const struct option longs[] = {
+        {"set", required_argument, NULL, 's'}, {"report", required_argument, NULL, 'r'},
+        {"resume", no_argument, NULL, 'c'},    {"parameters", no_argument, NULL, 'p'},
+        {"help", no_argument, NULL, 'h'},      {0}};
     int c;
     while ((c = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
         struct buf table = BUF_INIT;
@@ -242,6 +251,9 @@ static int parse_options(int argc, char **argv, struct fit_options *o)
             break;
         case 'r':
             o->report = optarg;
+            break;
+        case 'c':
+            o->resume = true;
             break;
         case 'p':
             train_config_describe(&table, false);

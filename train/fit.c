@@ -7,21 +7,30 @@
 
 #include "core/log.h"
 #include "core/mem.h"
+#include "train/checkpointer.h"
 #include "train/evaluate.h"
 #include "train/optimizer.h"
 #include "train/trainer.h"
 
 enum { VALIDATION_USERS = 10000 }; /* enough for a steady metric; ranking more would cost more than the epoch */
 
+/* Trainings one after the other: all of train at once; or until the validation metric is best, and perhaps anew. */
+enum run { RUN_PLAIN, RUN_VALIDATION, RUN_REFIT };
+
 struct fit {
     const struct train_config *config;
     const struct dataset *d;
     unsigned threads;
+    struct checkpointer *checkpoints;
     struct model *model;
+    enum run run;
+    struct trainer *trainer;      /* of this run */
     json_t *losses, *validations; /* per epoch of the last run */
     double examples, seconds;
     struct model *best; /* weights of the best epoch, when they are what is wanted */
     uint32_t best_epoch;
+    double best_value;
+    bool resumed; /* in the epoch at hand */
 };
 
 /* The one cut-off of a metric's name: recall@20 -> 20. */
@@ -87,18 +96,159 @@ static int keep_best(struct fit *f, struct err *e)
     return 0;
 }
 
-/* One epoch, with its line in the log. */
-static int run_epoch(struct fit *f, struct trainer *t, uint32_t epoch, uint32_t epochs, struct err *e)
+/* --- checkpoints ------------------------------------------------------------------------------------------------------ */
+
+static size_t put_array(struct checkpoint_array *a, const char *prefix, const char *name, float *data, size_t n)
 {
-    char label[32];
-    struct epoch_result r;
-    snprintf(label, sizeof label, "epoch %u/%u", epoch, epochs);
-    if (trainer_epoch(t, epoch, label, &r, e) < 0) {
+    snprintf(a->name, sizeof a->name, "%s.%s", prefix, name);
+    a->data = data;
+    a->bytes = n * sizeof *data;
+    return data != NULL;
+}
+
+/* All arrays of the state: values and optimizer state, the best weights, the trainer's own. New (mem_free); NULL: no memory. */
+static struct checkpoint_array *make_arrays(const struct fit *f, size_t *n)
+{
+    size_t limit = 4 * f->model->n_parameters + trainer_arrays_max(f->trainer);
+    struct checkpoint_array *arrays = mem_array(limit, sizeof *arrays);
+    *n = 0;
+    for (size_t i = 0; arrays != NULL && i < f->model->n_parameters; i++) {
+        const struct parameter *p = &f->model->parameters[i];
+        size_t size = parameter_size(p);
+        *n += put_array(&arrays[*n], "value", p->name, p->value, size);
+        *n += put_array(&arrays[*n], "state0", p->name, p->state[0], size);
+        *n += put_array(&arrays[*n], "state1", p->name, p->state[1], size);
+        if (f->best != NULL) {
+            *n += put_array(&arrays[*n], "best", p->name, f->best->parameters[i].value, size);
+        }
+    }
+    if (arrays != NULL) {
+        *n += trainer_arrays(f->trainer, arrays + *n);
+    }
+    return arrays;
+}
+
+static json_t *make_state(const struct fit *f, const struct trainer_position *at)
+{
+    json_t *o =
+        json_pack("{s:i, s:I, s:I, s:f, s:I, s:O, s:O, s:f, s:f, s:I}", "run", (int)f->run, "epoch",
+                  (json_int_t)at->epoch, "batch", (json_int_t)at->batch, "loss_sum", at->loss_sum, "examples_of_epoch",
+                  (json_int_t)at->examples, "losses", f->losses, "validations", f->validations, "examples", f->examples,
+                  "seconds", f->seconds, "best_epoch", (json_int_t)f->best_epoch);
+    if (o != NULL && f->best_epoch > 0) {
+        json_object_set_new(o, "best_value", json_real(f->best_value));
+    }
+    return o;
+}
+
+/* Weights that are not finite are no state to go on from. */
+static int check_weights(const struct fit *f, uint32_t epoch, struct err *e)
+{
+    const struct parameter *bad = model_find_bad(f->model);
+    return bad == NULL
+               ? 0
+               : err_set(e, "epoch %u: %s holds values that are not finite; lower optimizer.lr", epoch, bad->name);
+}
+
+static void save(struct fit *f, const struct trainer_position *at)
+{
+    size_t n;
+    struct checkpoint_array *arrays = f->checkpoints == NULL ? NULL : make_arrays(f, &n);
+    json_t *state = arrays == NULL ? NULL : make_state(f, at);
+    if (state != NULL) {
+        checkpointer_save(f->checkpoints, state, arrays, n);
+    } else if (f->checkpoints != NULL) {
+        log_warn("no checkpoint: out of memory; training goes on");
+    }
+    json_decref(state);
+    mem_free(arrays);
+}
+
+static int save_when_due(void *context, const struct trainer_position *at, struct err *e)
+{
+    struct fit *f = context;
+    if (!checkpointer_is_due(f->checkpoints)) {
+        return 0;
+    }
+    if (check_weights(f, at->epoch, e) < 0) {
         return -1;
     }
-    const struct parameter *bad = model_find_bad(f->model);
-    if (bad != NULL) {
-        return err_set(e, "epoch %u: %s holds values that are not finite; lower optimizer.lr", epoch, bad->name);
+    save(f, at);
+    return 0;
+}
+
+static json_int_t whole(const json_t *state, const char *name)
+{
+    return json_integer_value(json_object_get(state, name));
+}
+
+static bool found_run(const struct fit *f, enum run run)
+{
+    const struct checkpoint *found = checkpointer_found(f->checkpoints);
+    return found != NULL && whole(checkpoint_state(found), "run") == (json_int_t)run;
+}
+
+static void read_state(struct fit *f, const json_t *state)
+{
+    json_array_clear(f->losses);
+    json_array_clear(f->validations);
+    json_array_extend(f->losses, json_object_get(state, "losses"));
+    json_array_extend(f->validations, json_object_get(state, "validations"));
+    f->examples = json_number_value(json_object_get(state, "examples"));
+    f->seconds = json_number_value(json_object_get(state, "seconds"));
+    f->best_epoch = (uint32_t)whole(state, "best_epoch");
+    f->best_value = f->best_epoch > 0 ? json_number_value(json_object_get(state, "best_value")) : -INFINITY;
+}
+
+/* Puts a run where its checkpoint, if there is one, has it. *epoch becomes the one to begin with. */
+static int resume(struct fit *f, uint32_t epochs, uint32_t *epoch, struct err *e)
+{
+    size_t n;
+    *epoch = 1;
+    if (!found_run(f, f->run)) {
+        return 0;
+    }
+    const struct checkpoint *found = checkpointer_found(f->checkpoints);
+    const json_t *state = checkpoint_state(found);
+    struct trainer_position at = {
+        .epoch = (uint32_t)whole(state, "epoch"),
+        .batch = (size_t)whole(state, "batch"),
+        .loss_sum = json_number_value(json_object_get(state, "loss_sum")),
+        .examples = (size_t)whole(state, "examples_of_epoch"),
+    };
+    read_state(f, state);
+    bool keeps_best = f->run == RUN_VALIDATION && f->best_epoch > 0 && !f->config->optimizer.early_stop.refit;
+    if (keeps_best && (f->best = model_new(&f->d->schema, 0, e)) == NULL) {
+        return -1;
+    }
+    struct checkpoint_array *arrays = make_arrays(f, &n);
+    int result = arrays == NULL ? err_nomem(e) : checkpoint_load(found, arrays, n, e);
+    mem_free(arrays);
+    if (result == 0) {
+        trainer_resume(f->trainer, &at);
+        *epoch = at.epoch;
+        f->resumed = true;
+        if (at.epoch <= epochs) {
+            log_info("resumed from the checkpoint: epoch %u/%u, batch %zu", at.epoch, epochs, at.batch + 1);
+        } else {
+            log_info("resumed from the checkpoint: all epochs are done");
+        }
+        checkpointer_resumed(f->checkpoints);
+    }
+    return result;
+}
+
+/* --- runs ------------------------------------------------------------------------------------------------------------- */
+
+/* One epoch, with its line in the log. */
+static int run_epoch(struct fit *f, uint32_t epoch, uint32_t epochs, struct err *e)
+{
+    char label[48];
+    struct epoch_result r;
+    snprintf(label, sizeof label, "epoch %u/%u%s", epoch, epochs, f->resumed ? " (resumed)" : "");
+    f->resumed = false;
+    if (trainer_epoch(f->trainer, epoch, label, &r, e) < 0 || check_weights(f, epoch, e) < 0) {
+        return -1;
     }
     json_array_append_new(f->losses, json_real(r.loss));
     f->examples += (double)r.examples;
@@ -107,43 +257,89 @@ static int run_epoch(struct fit *f, struct trainer *t, uint32_t epoch, uint32_t 
     return 0;
 }
 
-static int train_plain(struct fit *f, uint32_t epochs, struct err *e)
+/* Begins a run, or goes on with it. */
+static int begin_run(struct fit *f, enum run run, const struct interactions *part, uint32_t epochs, uint32_t *epoch,
+                     struct err *e)
 {
-    struct trainer *t = trainer_new(f->config, f->d, &f->d->train, f->model, f->threads, e);
-    int result = t == NULL ? -1 : 0;
-    for (uint32_t epoch = 1; result == 0 && epoch <= epochs; epoch++) {
-        result = run_epoch(f, t, epoch, epochs, e);
+    f->run = run;
+    f->trainer = trainer_new(f->config, f->d, part, f->model, f->threads, e);
+    if (f->trainer == NULL) {
+        return -1;
     }
-    trainer_free(t);
+    trainer_watch(f->trainer, save_when_due, f);
+    return resume(f, epochs, epoch, e);
+}
+
+static void end_run(struct fit *f)
+{
+    trainer_free(f->trainer);
+    f->trainer = NULL;
+}
+
+static int train_plain(struct fit *f, enum run run, uint32_t epochs, struct err *e)
+{
+    uint32_t epoch;
+    int result = begin_run(f, run, &f->d->train, epochs, &epoch, e);
+    for (; result == 0 && epoch <= epochs; epoch++) {
+        result = run_epoch(f, epoch, epochs, e);
+        if (result == 0) {
+            save(f, &(struct trainer_position){.epoch = epoch + 1});
+        }
+    }
+    end_run(f);
     return result;
+}
+
+/* The epoch's metric, and what follows from it. */
+static int judge_epoch(struct fit *f, const struct interactions *rest, const struct interactions *held, uint32_t epoch,
+                       struct err *e)
+{
+    double value = 0;
+    if (validate(f, rest, held, &value, e) < 0) {
+        return -1;
+    }
+    json_array_append_new(f->validations, json_real(value));
+    bool best = value > f->best_value;
+    log_info("validation  %s %.4f%s", f->config->optimizer.early_stop.metric, value, best ? "  (best)" : "");
+    if (!best) {
+        return 0;
+    }
+    f->best_value = value;
+    f->best_epoch = epoch;
+    return f->config->optimizer.early_stop.refit ? 0 : keep_best(f, e);
 }
 
 /* Trains on `rest` until the metric on `held` has stopped improving. */
 static int train_until_best(struct fit *f, const struct interactions *rest, const struct interactions *held,
                             struct err *e)
 {
-    const struct train_config *c = f->config;
-    struct trainer *t = trainer_new(c, f->d, rest, f->model, f->threads, e);
-    double best = -INFINITY;
-    int result = t == NULL ? -1 : 0;
-    for (uint32_t epoch = 1; result == 0 && epoch <= c->optimizer.epochs; epoch++) {
-        double value = 0;
-        if (run_epoch(f, t, epoch, c->optimizer.epochs, e) < 0 || validate(f, rest, held, &value, e) < 0) {
-            result = -1;
-            break;
-        }
-        json_array_append_new(f->validations, json_real(value));
-        log_info("validation  %s %.4f%s", c->optimizer.early_stop.metric, value, value > best ? "  (best)" : "");
-        if (value > best) {
-            best = value;
-            f->best_epoch = epoch;
-            result = c->optimizer.early_stop.refit ? 0 : keep_best(f, e);
-        } else if (epoch - f->best_epoch >= c->optimizer.early_stop.patience) {
-            break;
+    uint32_t epochs = f->config->optimizer.epochs;
+    uint32_t patience = f->config->optimizer.early_stop.patience;
+    uint32_t epoch;
+    f->best_value = -INFINITY;
+    int result = begin_run(f, RUN_VALIDATION, rest, epochs, &epoch, e);
+    for (; result == 0 && epoch <= epochs && epoch - 1 - f->best_epoch < patience; epoch++) {
+        result = run_epoch(f, epoch, epochs, e);
+        result = result < 0 ? result : judge_epoch(f, rest, held, epoch, e);
+        if (result == 0) {
+            save(f, &(struct trainer_position){.epoch = epoch + 1});
         }
     }
-    trainer_free(t);
+    end_run(f);
     return result;
+}
+
+/* Trains anew on the whole train part for the best number of epochs. */
+static int refit(struct fit *f, struct err *e)
+{
+    if (found_run(f, RUN_REFIT)) {
+        read_state(f, checkpoint_state(checkpointer_found(f->checkpoints)));
+    } else {
+        log_info("training anew on the whole train part for %u epochs", f->best_epoch);
+        model_initialize(f->model, f->config->optimizer.init_scale, f->config->seed);
+        json_array_clear(f->losses);
+    }
+    return train_plain(f, RUN_REFIT, f->best_epoch, e);
 }
 
 static int train_early_stop(struct fit *f, struct err *e)
@@ -152,6 +348,9 @@ static int train_early_stop(struct fit *f, struct err *e)
     struct interactions rest = {0};
     struct interactions held = {0};
     int result = -1;
+    if (found_run(f, RUN_REFIT)) {
+        return refit(f, e);
+    }
     if (dataset_cut(f->d, c->optimizer.early_stop.validation, c->seed, &rest, &held, e) < 0) {
         goto out;
     }
@@ -169,10 +368,7 @@ static int train_early_stop(struct fit *f, struct err *e)
         result = 0;
         goto out;
     }
-    log_info("training anew on the whole train part for %u epochs", f->best_epoch);
-    model_initialize(f->model, c->optimizer.init_scale, c->seed);
-    json_array_clear(f->losses);
-    result = train_plain(f, f->best_epoch, e);
+    result = refit(f, e);
 out:
     interactions_release(&rest);
     interactions_release(&held);
@@ -193,10 +389,10 @@ static json_t *make_record(const struct fit *f)
     return o;
 }
 
-struct model *fit_model(const struct train_config *config, const struct dataset *d, unsigned threads, json_t **record,
-                        struct err *e)
+struct model *fit_model(const struct train_config *config, const struct dataset *d, unsigned threads,
+                        struct checkpointer *checkpoints, json_t **record, struct err *e)
 {
-    struct fit f = {.config = config, .d = d, .threads = threads};
+    struct fit f = {.config = config, .d = d, .threads = threads, .checkpoints = checkpoints};
     f.losses = json_array();
     f.validations = json_array();
     f.model = model_new(&d->schema, optimizer_states(config->optimizer.type), e);
@@ -206,7 +402,7 @@ struct model *fit_model(const struct train_config *config, const struct dataset 
     } else if (f.model != NULL) {
         model_initialize(f.model, config->optimizer.init_scale, config->seed);
         result = config->optimizer.early_stop.enabled ? train_early_stop(&f, e)
-                                                      : train_plain(&f, config->optimizer.epochs, e);
+                                                      : train_plain(&f, RUN_PLAIN, config->optimizer.epochs, e);
     }
     if (result == 0) {
         *record = make_record(&f);

@@ -4,7 +4,11 @@
  * Without early stopping: optimizer.epochs epochs on the whole train part. With it: a validation part is cut from train
  * (never from test), the metric is measured on it after every epoch, training stops after `patience` epochs without
  * improvement; then either the model is trained anew on the whole train part for the best number of epochs (`refit`), or
- * the best epoch's weights are kept.
+ * the best epoch's weights are kept. The learning rate follows the schedule of all optimizer.epochs in both trainings
+ * (train/schedule.h): the second one goes through the same rates up to the best epoch, and ends there.
+ *
+ * A checkpoint holds all that this needs to go on: which of the trainings, its epoch and batch, values and optimizer state, losses and
+ * metrics so far, the best weights. Going on gives the weights, bit for bit, of a training that was never interrupted.
  */
 #ifndef TRAIN_FIT_H
 #define TRAIN_FIT_H
@@ -13,12 +17,14 @@
 
 #include "config/train_config.h"
 #include "core/err.h"
+#include "train/checkpointer.h"
 #include "train/dataset.h"
 #include "train/model.h"
 
-/* Trains a new model (model_free). *record becomes the report's "train" member (new reference): epochs, loss per epoch,
- * examples_per_second, seconds, threads, and with early stopping validation per epoch and best_epoch. */
-struct model *fit_model(const struct train_config *config, const struct dataset *d, unsigned threads, json_t **record,
-                        struct err *e);
+/* Trains a new model (model_free). Goes on from the checkpoint that `checkpoints` (borrowed; NULL: none are kept) has found, and
+ * keeps new ones there. *record becomes the report's "train" member (new reference): epochs, loss per epoch, examples_per_second,
+ * seconds, threads, and with early stopping validation per epoch and best_epoch. */
+struct model *fit_model(const struct train_config *config, const struct dataset *d, unsigned threads,
+                        struct checkpointer *checkpoints, json_t **record, struct err *e);
 
 #endif

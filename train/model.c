@@ -8,11 +8,6 @@
 #include "core/rng.h"
 #include "core/vecmath.h"
 
-static size_t parameter_size(const struct parameter *p)
-{
-    return p->rows * (p->columns > 0 ? p->columns : 1);
-}
-
 /* Adds a parameter; returns its index or -1. */
 static int add_parameter(struct model *m, int n_states, size_t rows, size_t columns, bool is_table, struct err *e)
 {

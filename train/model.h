@@ -23,6 +23,12 @@ struct parameter {
     float *state[2];                 /* of the optimizer, shaped like value; NULL where it keeps none */
 };
 
+/* How many numbers. */
+static inline size_t parameter_size(const struct parameter *p)
+{
+    return p->rows * (p->columns > 0 ? p->columns : 1);
+}
+
 struct model {
     const struct schema *schema; /* borrowed */
     struct parameter *parameters;

@@ -87,6 +87,11 @@ struct trainer {
     atomic_bool out_of_memory;
     float **gradients; /* not NULL: collect gradients instead of updating (trainer_gradients) */
     struct progress progress;
+    int (*watch)(void *context, const struct trainer_position *at, struct err *e); /* trainer_watch; NULL: nobody */
+    void *watch_context;
+    bool stopped; /* it failed, */
+    struct err why;
+    size_t resume_batch; /* where the next epoch begins */
     double loss_sum;
     size_t examples, bad_batch; /* bad_batch: 1 + the first batch whose loss is not finite, or far too large */
     double bad_loss;

@@ -147,8 +147,7 @@ static float *dense_gradient(struct worker *w, int parameter)
 
 static struct range dense_slice(struct worker *w, int parameter)
 {
-    const struct parameter *p = &w->t->model->parameters[parameter];
-    return range_share(p->rows * (p->columns > 0 ? p->columns : 1), w->id, w->t->n_workers);
+    return range_share(parameter_size(&w->t->model->parameters[parameter]), w->id, w->t->n_workers);
 }
 
 /* Sums this worker's slice of a dense gradient over all workers, in place of worker 0's. */

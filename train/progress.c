@@ -19,7 +19,7 @@ double monotonic_seconds(void)
 void progress_begin(struct progress *p, const char *label, const char *unit, double total)
 {
     double now = monotonic_seconds();
-    *p = (struct progress){label, unit, total, now, now, isatty(STDERR_FILENO) != 0, false};
+    *p = (struct progress){label, unit, total, 0, now, now, isatty(STDERR_FILENO) != 0, false};
 }
 
 /* 1234567 -> "1.2M" */
@@ -61,8 +61,9 @@ void progress_update(struct progress *p, double done)
     char rate[32];
     double elapsed = now - p->started;
     double share = done < p->total ? done / p->total : 1.0;
-    double left = share > 0 ? elapsed * (1 - share) / share : 0;
-    put_rate(rate, sizeof rate, done / elapsed);
+    double speed = (done - p->skipped) / elapsed;
+    double left = speed > 0 && share < 1 ? (p->total - done) / speed : 0;
+    put_rate(rate, sizeof rate, speed);
     if (p->terminal) {
         draw_bar(p, share, rate, left);
     } else {

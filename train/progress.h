@@ -12,6 +12,7 @@ struct progress {
     const char *label; /* borrowed */
     const char *unit;  /* e.g. "examples", borrowed */
     double total;
+    double skipped;             /* of the total: done before this run, no part of the rate; 0 after progress_begin */
     double started, last_shown; /* seconds, monotonic */
     bool terminal, drawn;
 };

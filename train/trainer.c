@@ -9,6 +9,7 @@
 #include "train/trainer.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core/mem.h"
@@ -25,9 +26,18 @@ static size_t count_batches(const struct trainer *t)
     return (t->sampler.n_events + t->batch_size - 1) / t->batch_size;
 }
 
+static void ask_watch(struct trainer *t, size_t batch)
+{
+    const struct trainer_position at = {t->epoch, batch, t->loss_sum, t->examples};
+    if (t->watch != NULL && batch > t->first_batch && t->bad_batch == 0 && t->gradients == NULL) {
+        t->stopped = t->watch(t->watch_context, &at, &t->why) < 0;
+    }
+}
+
 /* Thread 0 alone, between barriers: what the batch consists of. */
 static void begin_batch(struct trainer *t, size_t batch)
 {
+    ask_watch(t, batch);
     size_t first = batch * t->batch_size;
     size_t left = t->sampler.n_events - first;
     t->batch = batch;
@@ -84,7 +94,7 @@ static void *run_worker(void *arg)
         }
         phase_forward(w);
         pthread_barrier_wait(&t->barrier);
-        if (atomic_load(&t->out_of_memory) || t->bad_batch > 0) { /* everyone sees the same here */
+        if (atomic_load(&t->out_of_memory) || t->bad_batch > 0 || t->stopped) { /* everyone sees the same here */
             return NULL;
         }
         phase_loss(w);
@@ -127,32 +137,94 @@ static int run_threads(struct trainer *t, struct err *e)
     return atomic_load(&t->out_of_memory) ? err_nomem(e) : 0;
 }
 
-int trainer_epoch(struct trainer *t, uint32_t epoch, const char *label, struct epoch_result *result, struct err *e)
+/* An epoch from its begin, or (first > 0) from where trainer_resume has put it. */
+static void begin_epoch(struct trainer *t, uint32_t epoch, size_t first)
 {
-    double started = monotonic_seconds();
     t->epoch = epoch;
+    t->first_batch = first;
+    sampler_shuffle(&t->sampler, epoch);
+    if (first > 0) {
+        return;
+    }
     t->loss_sum = 0;
     t->examples = 0;
-    t->first_batch = 0;
-    t->last_batch = count_batches(t);
-    sampler_shuffle(&t->sampler, epoch);
     if (t->moves_idle) {
         idle_begin_epoch(&t->idle);
     }
+}
+
+void trainer_watch(struct trainer *t, int (*watch)(void *, const struct trainer_position *, struct err *),
+                   void *context)
+{
+    t->watch = watch;
+    t->watch_context = context;
+}
+
+size_t trainer_arrays_max(const struct trainer *t)
+{
+    return t->model->n_parameters;
+}
+
+size_t trainer_arrays(struct trainer *t, struct checkpoint_array *arrays)
+{
+    size_t n = 0;
+    for (size_t i = 0; t->current != NULL && i < t->model->n_parameters; i++) {
+        const struct parameter *p = &t->model->parameters[i];
+        if (t->current[i] != NULL) {
+            snprintf(arrays[n].name, sizeof arrays[n].name, "current.%s", p->name);
+            arrays[n].data = t->current[i];
+            arrays[n].bytes = p->rows * sizeof *t->current[i];
+            n++;
+        }
+    }
+    return n;
+}
+
+void trainer_resume(struct trainer *t, const struct trainer_position *at)
+{
+    uint64_t batches = count_batches(t);
+    t->optimizer.step = (at->epoch - 1) * batches;
+    if (t->moves_idle) {
+        idle_begin_epoch(&t->idle);
+    }
+    for (size_t i = 0; i < at->batch; i++) { /* what steps leave behind besides weights */
+        optimizer_begin_step(&t->optimizer, schedule_lr(t->config, t->optimizer.step + 1, batches));
+        if (t->moves_idle) {
+            idle_add_step(&t->idle);
+        }
+    }
+    t->resume_batch = at->batch;
+    t->loss_sum = at->loss_sum;
+    t->examples = at->examples;
+}
+
+int trainer_epoch(struct trainer *t, uint32_t epoch, const char *label, struct epoch_result *result, struct err *e)
+{
+    double started = monotonic_seconds();
+    size_t before = t->resume_batch > 0 ? t->examples : 0;
+    begin_epoch(t, epoch, t->resume_batch);
+    t->last_batch = count_batches(t);
+    t->resume_batch = 0;
     progress_begin(&t->progress, label, "examples", (double)t->sampler.n_events);
+    t->progress.skipped = (double)before;
     int ran = run_threads(t, e);
     progress_end(&t->progress);
     if (ran < 0) {
         return -1;
     }
-    if (t->bad_batch > 0) {
-        return err_set(
-            e,
-            "epoch %u, batch %zu: the loss is %g: training has diverged; the learning rate (optimizer.lr %g) "
-            "is probably too high, or loss.temperature (%g) too low",
-            epoch, t->bad_batch, t->bad_loss, t->config->optimizer.lr, t->config->loss.temperature);
+    if (t->stopped) {
+        return err_set(e, "%s", t->why.message);
     }
-    result->examples = t->examples;
+    if (t->bad_batch > 0) {
+        return err_set(e,
+                       "epoch %u, batch %zu (step %llu): the loss is %g: training has diverged; the learning rate "
+                       "(optimizer.lr %g) "
+                       "is probably too high, or loss.temperature (%g) too low%s",
+                       epoch, t->bad_batch, (unsigned long long)((epoch - 1) * count_batches(t) + t->bad_batch),
+                       t->bad_loss, t->config->optimizer.lr, t->config->loss.temperature,
+                       t->config->optimizer.clip_norm > 0 ? "" : "; optimizer.clip_norm can help");
+    }
+    result->examples = t->examples - before;
     result->loss = t->loss_sum / (double)t->examples;
     result->seconds = monotonic_seconds() - started;
     return 0;
@@ -166,16 +238,10 @@ int trainer_gradients(struct trainer *t, uint32_t epoch, double *loss, float **g
 int trainer_batch_gradients(struct trainer *t, uint32_t epoch, size_t batch, double *loss, float **gradients,
                             struct err *e)
 {
-    t->epoch = epoch;
-    t->loss_sum = 0;
-    t->examples = 0;
+    begin_epoch(t, epoch, 0);
     t->first_batch = batch;
     t->last_batch = batch + 1;
     t->gradients = gradients;
-    sampler_shuffle(&t->sampler, epoch);
-    if (t->moves_idle) {
-        idle_begin_epoch(&t->idle);
-    }
     progress_begin(&t->progress, "gradients", "examples", 0);
     int result = run_threads(t, e);
     t->gradients = NULL;

@@ -15,6 +15,7 @@
 
 #include "config/train_config.h"
 #include "core/err.h"
+#include "train/checkpoint.h"
 #include "train/dataset.h"
 #include "train/model.h"
 
@@ -26,10 +27,31 @@ struct trainer *trainer_new(const struct train_config *config, const struct data
 void trainer_free(struct trainer *t);
 
 struct epoch_result {
-    double loss; /* mean of the examples */
-    size_t examples;
+    double loss;     /* mean of the examples */
+    size_t examples; /* of this run: without those before trainer_resume */
     double seconds;
 };
+
+/* Where training stands, between two batches. */
+struct trainer_position {
+    uint32_t epoch;  /* from 1 */
+    size_t batch;    /* of the epoch: the next one, from 0 */
+    double loss_sum; /* of the epoch so far */
+    size_t examples;
+};
+
+/* Asks `watch` before every batch but the first of a run, on one thread while the others wait; when it fails, so does the
+ * epoch. The model may be read then. */
+void trainer_watch(struct trainer *t, int (*watch)(void *context, const struct trainer_position *at, struct err *e),
+                   void *context);
+
+/* What besides the model's parameters and the position makes the state of a training: at most trainer_arrays_max arrays, borrowed.
+ * Returns how many. */
+size_t trainer_arrays_max(const struct trainer *t);
+size_t trainer_arrays(struct trainer *t, struct checkpoint_array *arrays);
+
+/* Goes on from a position: the next trainer_epoch must be of its epoch. The parameters and arrays are the caller's affair. */
+void trainer_resume(struct trainer *t, const struct trainer_position *at);
 
 /* Runs epoch `epoch` (from 1). Fails when the loss is not finite or has run away, naming the epoch and the batch. */
 int trainer_epoch(struct trainer *t, uint32_t epoch, const char *label, struct epoch_result *result, struct err *e);

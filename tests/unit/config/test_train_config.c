@@ -570,6 +570,10 @@ static void test_optimizers(void **state)
         whole, "lr: 0.05", "weight_decay: 10",
         "c.yaml:26: optimizer.weight_decay: times optimizer.lr (0.1) must be below 1: a step would take all of a "
         "weight off it\n");
+    accept_change(whole, "seed: 1", "checkpoint: {enabled: false}");
+    accept_change(whole, "seed: 1", "checkpoint: {every: 30s}");
+    expect_change(whole, "seed: 1", "checkpoint: {enabled: false, every: 30s}",
+                  "c.yaml:30: checkpoint.every: has no effect with enabled: false; remove one of the two\n");
     expect_change(whole, "lr: 0.05", "schedule: {type: linear}",
                   "c.yaml:26: optimizer.schedule.type: \"linear\" is not known; known: constant, step, cosine\n");
 }

@@ -1,0 +1,70 @@
+#include "train/dataset_fingerprint.h"
+
+#include "core/buf.h"
+#include "core/fileio.h"
+
+/* A checksum of checksums: blocks keep their borders. */
+static void add(struct buf *sums, const void *bytes, size_t n)
+{
+    char hex[FILE_SHA256_HEX];
+    bytes_sha256(bytes, bytes == NULL ? 0 : n, hex);
+    buf_puts(sums, hex);
+}
+
+static void add_strings(struct buf *sums, const struct strtab *t)
+{
+    add(sums, t->offsets, t->count > 0 ? (t->count + 1) * sizeof *t->offsets : 0);
+    add(sums, t->bytes, t->count > 0 ? (size_t)(t->offsets[t->count] - t->offsets[0]) : 0);
+}
+
+static json_t *finish(struct buf *sums, size_t count)
+{
+    char hex[FILE_SHA256_HEX] = "";
+    bool complete = !buf_failed(sums);
+    if (complete) {
+        bytes_sha256(sums->data, sums->len, hex);
+    }
+    buf_release(sums);
+    return complete ? json_pack("{s:I, s:s}", "count", (json_int_t)count, "sha256", hex) : NULL;
+}
+
+static json_t *side(const struct dataset *d, enum side which, const struct strtab *ids)
+{
+    struct buf sums = BUF_INIT;
+    const struct feature_rows *rows = &d->rows[which];
+    add_strings(&sums, ids);
+    for (uint32_t i = 0; i < rows->spec->n_features; i++) {
+        const struct feature *f = &rows->spec->features[i];
+        const struct feature_column *c = &rows->columns[i];
+        size_t n = feature_is_bag(f) && c->start != NULL ? c->start[rows->n] : rows->n;
+        if (feature_has_vocab(f)) {
+            add_strings(&sums, &f->vocab);
+        }
+        add(&sums, c->number, rows->n * sizeof *c->number);
+        add(&sums, c->index, n * sizeof *c->index);
+        add(&sums, c->start, (rows->n + 1) * sizeof *c->start);
+    }
+    return finish(&sums, rows->n);
+}
+
+static json_t *events(const struct dataset *d)
+{
+    struct buf sums = BUF_INIT;
+    add(&sums, d->train.item, d->train.n * sizeof *d->train.item);
+    add(&sums, d->train.start, (d->n_users + 1) * sizeof *d->train.start);
+    add(&sums, d->train.time, d->train.n * sizeof *d->train.time);
+    add(&sums, d->train.weight, d->train.n * sizeof *d->train.weight);
+    return finish(&sums, d->train.n);
+}
+
+json_t *dataset_fingerprint(const struct dataset *d, struct err *e)
+{
+    json_t *users = side(d, SIDE_USER, &d->user_ids);
+    json_t *items = side(d, SIDE_ITEM, &d->item_ids);
+    json_t *all = events(d);
+    json_t *o = json_pack("{s:o, s:o, s:o}", "users", users, "items", items, "events", all);
+    if (o == NULL) {
+        err_nomem(e);
+    }
+    return o;
+}
