@@ -47,13 +47,19 @@ static json_t *side(const struct dataset *d, enum side which, const struct strta
     return finish(&sums, rows->n);
 }
 
+static void add_interactions(struct buf *sums, const struct interactions *part, size_t n_users)
+{
+    add(sums, part->item, part->n * sizeof *part->item);
+    add(sums, part->start, (n_users + 1) * sizeof *part->start);
+    add(sums, part->time, part->n * sizeof *part->time);
+    add(sums, part->weight, part->n * sizeof *part->weight);
+}
+
 static json_t *events(const struct dataset *d)
 {
     struct buf sums = BUF_INIT;
-    add(&sums, d->train.item, d->train.n * sizeof *d->train.item);
-    add(&sums, d->train.start, (d->n_users + 1) * sizeof *d->train.start);
-    add(&sums, d->train.time, d->train.n * sizeof *d->train.time);
-    add(&sums, d->train.weight, d->train.n * sizeof *d->train.weight);
+    add_interactions(&sums, &d->train, d->n_users);
+    add_interactions(&sums, &d->exposed, d->n_users);
     return finish(&sums, d->train.n);
 }
 

@@ -10,7 +10,7 @@
 #include "train/dataset.h"
 
 /* New {"users": .., "items": .., "events": ..}, each {"count": n, "sha256": hex}: ids and encoded features of a side; train
- * events with their order, times and weights. NULL without memory. */
+ * events with their order, times and weights, and exposures. NULL without memory. */
 json_t *dataset_fingerprint(const struct dataset *d, struct err *e);
 
 #endif

@@ -631,7 +631,7 @@ static void test_many_at_once(void **state)
            "c.yaml:5: similarity: \"cosin\" is not known (did you mean cosine?); known: dot, cosine\n"
            "c.yaml:6: colour: unknown key; known here: data, user_tower, item_tower, similarity, loss, negatives, "
            "optimizer, evaluate, "
-           "seed, threads, output, index\n"
+           "seed, threads, checkpoint, output, index\n"
            "c.yaml:3: user_tower.features.0.dim: \"zero\" is not a whole number; allowed: 1 to 4096 numbers\n"
            "c.yaml:4: item_tower.features.0.dim: is missing, type id needs it; it is: length of each value's embedding "
            "(default for sequence: 32)\n"
