@@ -130,7 +130,7 @@ int cmd_inspect(int argc, char **argv)
         return command_failed(&e);
     }
     if (as_json) {
-        status = write_report("-", b->manifest, &e) < 0 ? command_failed(&e) : STATUS_DONE;
+        status = write_json("-", b->manifest, &e) < 0 ? command_failed(&e) : STATUS_DONE;
     } else {
         printf("version      %s\nfingerprint  %s\nsimilarity   %s\nitems        %zu\nattributes  ", b->version,
                b->fingerprint, similarity_words[b->schema.similarity], b->n_items);

@@ -19,6 +19,7 @@
 #include "train/command.h"
 #include "train/csv.h"
 #include "train/dataset.h"
+#include "train/report_file.h"
 #include "train/slices_bundle.h"
 
 static const char help[] =
@@ -36,6 +37,7 @@ static const char help[] =
     "  --slices LIST   categorical features to break metrics down by in the report; default: those with at most 30 "
     "values\n"
     "  --max-users N   rank for a random sample of N users\n"
+    "  --report FILE.json  write everything, and beside it FILE.html, a page about it\n"
     "  --protocol full the whole catalogue is ranked; there is no other\n";
 
 /* Krichene & Rendle, KDD 2020. */
@@ -454,7 +456,7 @@ static int report_bundle(struct run *run, const struct options *o, struct err *e
         err_nomem(e);
     } else if (found != NULL) {
         print_metrics(report);
-        result = o->report == NULL ? 0 : write_report(o->report, report, e);
+        result = o->report == NULL ? 0 : report_write(o->report, report, e);
     }
     json_decref(report);
     json_decref(found);

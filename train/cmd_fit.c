@@ -14,6 +14,8 @@
 #include "train/export.h"
 #include "train/fit.h"
 #include "train/index_build.h"
+#include "train/report_figures.h"
+#include "train/report_file.h"
 
 static const char help[] =
     "usage: recall-train fit CONFIG.yaml [--resume] [--set key=value]... [--report FILE.json]\n"
@@ -25,7 +27,9 @@ static const char help[] =
     "same\n"
     "                      weights as if it had never been interrupted; without one, begin at the beginning\n"
     "  --set key=value     override a setting, e.g. --set optimizer.epochs=5 --set output.dir=/srv/models\n"
-    "  --report FILE.json  write metrics, baselines, training and index figures; - is stdout\n"
+    "  --report FILE.json  write metrics, baselines, training and index figures, and beside it FILE.html, a page "
+    "about\n"
+    "                      them; - is stdout, without the page. The bundle has both, too: report.json, report.html\n"
     "  --parameters        list every setting with type, range, default and meaning, tab-separated\n";
 
 enum { MAX_SETS = 256 };
@@ -49,6 +53,7 @@ struct fit_run {
     size_t n_queries;
     struct ann *index;
     json_t *train, *assessment, *index_record; /* assessment: members of the report */
+    json_t *report;
     unsigned threads;
     char *published;
 };
@@ -169,6 +174,29 @@ static int make_index(struct fit_run *run, struct err *e)
     return run->index == NULL ? -1 : 0;
 }
 
+/* All that was measured, as docs/training.md lists it. The bundle's name comes first, and last: export_bundle knows it. */
+static int make_report(struct fit_run *run, struct err *e)
+{
+    const struct dataset *d = run->d;
+    json_t *histogram = figure_histogram(d, run->ranker, run->item_vectors, run->config->seed, e);
+    json_t *projection = histogram == NULL ? NULL : figure_projection(d, run->item_vectors, run->config->seed, e);
+    if (projection == NULL) {
+        json_decref(histogram);
+        return -1;
+    }
+    json_t *data =
+        json_pack("{s:I, s:I, s:I, s:I, s:I}", "users", (json_int_t)d->n_users, "items", (json_int_t)d->n_items,
+                  "train", (json_int_t)d->train.n, "test", (json_int_t)d->test.n, "bad_rows", (json_int_t)d->bad_rows);
+    json_t *rest = json_pack("{s:o, s:o, s:O, s:O, s:o, s:o, s:s}", "data", data, "schema", schema_to_json(&d->schema),
+                             "train", run->train, "index", run->index_record, "histogram", histogram, "projection",
+                             projection, "config", run->config->text);
+    run->report = json_pack("{s:n, s:n, s:n}", "bundle", "model", "created");
+    bool made = rest != NULL && run->report != NULL && json_object_update(run->report, run->assessment) == 0 &&
+                json_object_update(run->report, rest) == 0;
+    json_decref(rest);
+    return made ? 0 : err_nomem(e);
+}
+
 static int publish(struct fit_run *run, struct err *e)
 {
     struct export x = {
@@ -181,9 +209,7 @@ static int publish(struct fit_run *run, struct err *e)
         .n_queries = run->n_queries,
         .index = run->index,
         .index_record = run->index_record,
-        .metrics = json_object_get(run->assessment, "metrics"),
-        .baselines = json_object_get(run->assessment, "baselines"),
-        .train = run->train,
+        .report = run->report,
     };
     run->published = export_bundle(&x, e);
     return run->published == NULL ? -1 : 0;
@@ -201,19 +227,11 @@ static int run_fit(struct fit_run *run, const struct fit_options *o, struct err 
     }
     run->model = fit_model(run->config, run->d, run->threads, run->checkpoints, &run->train, e);
     if (run->model == NULL || make_vectors(run, e) < 0 || evaluate_model(run, e) < 0 || make_index(run, e) < 0 ||
-        publish(run, e) < 0) {
+        make_report(run, e) < 0 || publish(run, e) < 0) {
         return -1;
     }
     checkpointer_finish(run->checkpoints);
-    if (o->report == NULL) {
-        return 0;
-    }
-    json_t *report = json_pack("{s:s}", "bundle", run->published);
-    bool made = json_object_update(report, run->assessment) == 0 && json_object_set(report, "train", run->train) == 0 &&
-                json_object_set(report, "index", run->index_record) == 0;
-    int result = made ? write_report(o->report, report, e) : err_nomem(e);
-    json_decref(report);
-    return result;
+    return o->report == NULL ? 0 : report_write(o->report, run->report, e);
 }
 
 static void release(struct fit_run *run)
@@ -221,6 +239,7 @@ static void release(struct fit_run *run)
     json_decref(run->train);
     json_decref(run->assessment);
     json_decref(run->index_record);
+    json_decref(run->report);
     checkpointer_free(run->checkpoints);
     ann_free(run->index);
     tower_ranker_free(run->ranker);

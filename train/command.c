@@ -84,9 +84,9 @@ int check_report(const char *path, struct err *e)
     return result;
 }
 
-int write_report(const char *path, const json_t *report, struct err *e)
+int write_json(const char *path, const json_t *record, struct err *e)
 {
-    char *text = json_dumps(report, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    char *text = json_dumps(record, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     if (text == NULL) {
         return err_nomem(e);
     }

@@ -16,6 +16,7 @@ enum { STATUS_DONE, STATUS_FAILED, STATUS_USAGE };
 
 int cmd_fit(int argc, char **argv);
 int cmd_eval(int argc, char **argv);
+int cmd_report(int argc, char **argv);
 int cmd_index(int argc, char **argv);
 int cmd_embed(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
@@ -42,7 +43,7 @@ int parse_count(const char *command, const char *option, const char *text, unsig
 /* Fails where a report could not be written, before the work that it is about. NULL and "-" are fine. */
 int check_report(const char *path, struct err *e);
 
-/* Writes a report as JSON; "-" is stdout. */
-int write_report(const char *path, const json_t *report, struct err *e);
+/* Writes a record as JSON; "-" is stdout. (Reports with a page: train/report_file.h.) */
+int write_json(const char *path, const json_t *record, struct err *e);
 
 #endif

@@ -17,6 +17,7 @@ static const struct {
 } commands[] = {
     {"fit", cmd_fit, "train a model from a configuration and publish it"},
     {"eval", cmd_eval, "rank the whole catalogue for the users of a test file"},
+    {"report", cmd_report, "draw a report as an HTML page"},
     {"index", cmd_index, "give a bundle another index"},
     {"embed", cmd_embed, "vectors of users or items"},
     {"verify", cmd_verify, "check a bundle completely"},

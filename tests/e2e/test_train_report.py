@@ -1,0 +1,179 @@
+"""The report as a page: fit and eval write it beside their JSON, bundles carry it, `recall-train report` draws it."""
+
+import html.parser
+import json
+import re
+
+import pytest
+
+from train_tools import bundles, fit, make_data, split_last, train, verify
+
+SECTIONS = ["watch", "quality", "training", "vectors", "index", "model", "config"]
+VOID = {"meta", "br", "hr", "img", "input", "link"}
+
+
+class Page(html.parser.HTMLParser):
+    """A strict reader: every element is closed, in order; nothing is fetched from anywhere; no script."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.text, self.links = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        assert tag not in {"script", "link", "img", "iframe", "object", "embed", "base", "form"}
+        names = [name for name, _ in attributes]
+        assert len(names) == len(set(names))
+        for name, value in attributes:
+            assert name not in {"src", "srcset", "action", "background", "data"} and not name.startswith("on")
+            assert name not in {"href", "xlink:href"} or re.fullmatch(r"#[a-z]+", value)
+            if name == "id":
+                self.ids.append(value)
+            if name == "href":
+                self.links.append(value[1:])
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        assert tag in {"path", "circle", "rect"}
+        self.handle_starttag(tag, attributes)
+        self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def read(path):
+    text = path.read_text(encoding="utf-8", errors="strict") if hasattr(path, "read_text") else path
+    page = Page(text)
+    assert not re.search(r"https?:|url\(|@import|//[a-z]", text.split("<pre>")[0])
+    assert len(page.ids) == len(set(page.ids)) and set(page.links) <= set(page.ids)
+    return page
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_data(tmp_path_factory.mktemp("report") / "data")
+
+
+@pytest.fixture(scope="module")
+def fitted(data, tmp_path_factory):
+    """One fit with its report and an early stop: (models, directory of the report)."""
+    directory = tmp_path_factory.mktemp("fitted")
+    fit(data, directory / "models", "--report", directory / "report.json", epochs=3,
+        optimizer__early_stop="{metric: recall@20, patience: 3}")
+    return directory / "models", directory
+
+
+def test_page_of_fit(fitted):
+    page = read(fitted[1] / "report.html")
+    assert set(SECTIONS) <= set(page.ids)
+    text = "".join(page.text)
+    report = json.loads((fitted[1] / "report.json").read_text())
+    assert f"{100 * report['metrics']['recall@20']:.1f} %" in text
+    assert report["model"] in text and "Validation recall@20" in text and "Item vectors on a plane" in text
+    assert "batch_size" in text  # of the configuration
+
+
+def test_members_for_the_page(fitted):
+    report = json.loads((fitted[1] / "report.json").read_text())
+    assert len(report["projection"]["points"]) == report["data"]["items"]
+    assert sum(report["histogram"]["positives"]["counts"]) == report["data"]["test"]
+    assert report["index"]["curve"][-1]["recall"] > 0.9
+    assert report["bundle"].endswith(report["model"])
+
+
+def test_bundle_carries_its_report(fitted):
+    models, directory = fitted
+    bundle, = bundles(models)
+    assert (bundle / "report.json").read_bytes() == (directory / "report.json").read_bytes()
+    assert (bundle / "report.html").read_bytes() == (directory / "report.html").read_bytes()
+    (bundle / "report.html").write_text("changed")  # not a part of the model: it is not checked
+    verify(bundle)
+    (bundle / "report.html").write_bytes((directory / "report.html").read_bytes())
+
+
+def test_page_is_a_function_of_the_json(fitted, tmp_path):
+    expected = (fitted[1] / "report.html").read_text()
+    assert train("report", fitted[1] / "report.json").stdout == expected
+    assert train("report", fitted[0] / "current").stdout == expected
+    train("report", fitted[1] / "report.json", "--output", tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text() == expected
+
+
+def test_page_of_a_bundle_without_report(fitted, tmp_path):
+    """A bundle of another trainer, or an older one: its manifest is what there is."""
+    manifest = json.loads((fitted[0] / "current" / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    page = read(train("report", tmp_path).stdout)
+    assert {"quality", "index", "model", "config"} <= set(page.ids) and "vectors" not in page.ids
+    assert manifest["version"] in "".join(page.text)
+
+
+def test_another_index_in_the_report(data, tmp_path):
+    fit(data, tmp_path / "models", epochs=1)
+    before = json.loads((tmp_path / "models" / "current" / "report.json").read_text())
+    train("index", tmp_path / "models" / "current", "--engine", "flat")
+    after = json.loads((tmp_path / "models" / "current" / "report.json").read_text())
+    assert before["index"]["engine"] == "faiss" and after["index"]["engine"] == "flat"
+    assert after["model"] != before["model"] and after["bundle"].endswith(after["model"])
+    assert after["metrics"] == before["metrics"]
+    read(tmp_path / "models" / "current" / "report.html")
+
+
+def test_page_of_eval(data, fitted, tmp_path):
+    split_last(data, tmp_path / "seen.csv", tmp_path / "test.csv")
+    train("eval", fitted[0] / "current", "--test", tmp_path / "test.csv", "--exclude", tmp_path / "seen.csv", "--report",
+          tmp_path / "eval.json")
+    page = read(tmp_path / "eval.html")
+    assert "quality" in page.ids and "training" not in page.ids
+
+
+def test_hostile_data(tmp_path):
+    """Ids, categories and names that try to be HTML stay text."""
+    evil = ["<script>alert(1)</script>", "\"><img src=x onerror=alert(1)>", "</title></svg><b>", "' onmouseover='x",
+            "x" * 200, "&lt;b&gt;", "日本語 <i>"]
+    with open(tmp_path / "items.csv", "w") as items:
+        print("item_id,category", file=items)
+        for i in range(40):
+            print('"' + f"{i}{evil[i % len(evil)]}".replace('"', '""') + '","' + evil[i % 5].replace('"', '""') + '"',
+                  file=items)
+    with open(tmp_path / "clicks.csv", "w") as clicks:
+        print("user_id,item_id,ts", file=clicks)
+        for i in range(600):
+            print(f'{i % 30},"' + f"{i * 7 % 40}{evil[i * 7 % 40 % len(evil)]}".replace('"', '""') + f'",{i}', file=clicks)
+    (tmp_path / "train.yaml").write_text("""# <script>alert("comment")</script>
+data:
+  items: {path: items.csv, id: item_id}
+  events: {path: clicks.csv, user: user_id, item: item_id, time: ts}
+  split: {method: leave_last, n: 1}
+user_tower: {features: [{name: user_id, type: id, dim: 8}], network: {type: none}}
+item_tower: {features: [{name: item_id, type: id, dim: 8}, {name: category, type: categorical, dim: 8}],
+             network: {type: mlp, layers: [8]}}
+loss: {type: softmax, temperature: 0.1}
+optimizer: {epochs: 1, batch_size: 64}
+index: {engine: flat}
+""")
+    fit(tmp_path, tmp_path / "models", "--report", tmp_path / "report.json", epochs=1)
+    text = (tmp_path / "report.html").read_text()
+    page = read(tmp_path / "report.html")
+    assert "alert(1)" in "".join(page.text) and "<script" not in text and "<img" not in text
+    assert len(text) < 300000
+
+
+def test_errors(tmp_path):
+    (tmp_path / "broken.json").write_text('{"metrics": {"recall@20": 0.1')
+    (tmp_path / "list.json").write_text("[1]")
+    for path, words in (("broken.json", "broken.json:1:"), ("list.json", "not an object"), ("nothing.json", "nothing.json"),
+                        ("", "manifest.json")):
+        done = train("report", tmp_path / path, check=False)
+        assert done.returncode == 1 and words in done.stderr and len(done.stderr.splitlines()) == 1
+    assert train("report", check=False).returncode == 2
+    assert train("report", "a", "b", check=False).returncode == 2
+    done = train("report", tmp_path / "list.json", "--format", "pdf", check=False)
+    assert done.returncode == 2 and "--format" in done.stderr
