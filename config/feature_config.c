@@ -68,6 +68,9 @@ static const struct param rows[] = {
     {"of", PARAM_STRING, AT(of), .sentence = "what the history is made of: the item id column"},
     {"last", PARAM_INT, AT(last), .default_text = "20", .min = 1, .max = 10000, .unit = "events",
      .sentence = "how many of the latest events count"},
+    {"shared", PARAM_BOOL, AT(shared), .default_text = "false",
+     .sentence = "the history uses the embeddings of the item tower's feature of type id, its dim and its min_count, "
+                 "instead of embeddings of its own"},
     {"unknown_rate", PARAM_FLOAT, AT(unknown_rate), .min = 0, .max = 0.5,
      .sentence =
          "share of training rows whose value is hidden, half as unknown, half as missing: trains the rows for both "
@@ -87,6 +90,7 @@ static const struct rule rules[] = {
     {SEQUENCE, 0},                                                             /* half_life */
     {SEQUENCE, SEQUENCE},                                                      /* of */
     {SEQUENCE, 0},                                                             /* last */
+    {SEQUENCE, 0},                                                             /* shared */
     {EVERY, 0},                                                                /* unknown_rate */
 };
 _Static_assert(sizeof rules / sizeof rules[0] == sizeof rows / sizeof rows[0], "one rule a row");
@@ -162,6 +166,14 @@ static void check_pairs(const struct feature_config *f, const struct node *node,
         problem_add(problems, half_life->at, key_join(prefix, "half_life").text,
                     "has no effect with pooling %s; add pooling: recency, or remove it",
                     feature_pooling_words[f->pooling]);
+    }
+    static const char *const of_the_id[] = {"dim", "min_count"};
+    for (size_t i = 0; f->shared && i < 2; i++) {
+        const struct node *own = node_find(node, of_the_id[i]);
+        if (own != NULL) {
+            problem_add(problems, own->at, key_join(prefix, of_the_id[i]).text,
+                        "has no effect with shared: true, it is that of the item tower's id; remove one of the two");
+        }
     }
     if (f->type == FEATURE_CATEGORICAL && f->buckets > 0 && f->min_count > 1) {
         problem_add(problems, min_count->at, key_join(prefix, "min_count").text,

@@ -205,6 +205,21 @@ static bool check_late_fusion(const struct check *c, const struct tower *t, size
     return true;
 }
 
+/* The item tower's only feature of type id, or NULL. */
+static const struct feature_config *find_item_id(const struct train_config *config)
+{
+    const struct feature_config *found = NULL;
+    for (size_t i = 0; i < config->item_tower.n_features; i++) {
+        if (config->item_tower.features[i].type == FEATURE_ID) {
+            if (found != NULL) {
+                return NULL;
+            }
+            found = &config->item_tower.features[i];
+        }
+    }
+    return found;
+}
+
 static void check_sequence(const struct check *c, const struct tower *t, size_t i)
 {
     const struct feature_config *f = &t->config->features[i];
@@ -218,6 +233,11 @@ static void check_sequence(const struct check *c, const struct tower *t, size_t 
         PROBLEM(c, feature_key(t, i, "of").text, "%s is not the item id column%s%s; a history holds item ids",
                 problem_quote(f->of).text, events->item != NULL ? ", which is " : "",
                 events->item != NULL ? problem_quote(events->item).text : "");
+    }
+    if (f->shared && find_item_id(c->config) == NULL) {
+        PROBLEM(c, feature_key(t, i, "shared").text,
+                "needs one feature of type id in the item tower, whose embeddings the history uses (an id that is "
+                "hashed or categorical has none to share); add it, or remove shared");
     }
     if (events->time == NULL) {
         PROBLEM(c, feature_key(t, i, "type").text,
@@ -298,7 +318,7 @@ static void check_network(const struct check *c, const struct tower *t)
 }
 
 /* Length of the tower's vector, 0 when only the data can tell (onehot without a network). */
-static uint64_t output_length(const struct tower_config *t)
+static uint64_t output_length(const struct tower_config *t, const struct feature_config *item_id)
 {
     if (t->network == NETWORK_MLP) {
         return t->n_layers > 0 ? t->layers[t->n_layers - 1] : 0;
@@ -307,7 +327,9 @@ static uint64_t output_length(const struct tower_config *t)
     for (size_t i = 0; i < t->n_features; i++) {
         const struct feature_config *f = &t->features[i];
         bool plain_number = f->type == FEATURE_NUMERIC && f->transform != TRANSFORM_BUCKETIZE;
-        uint64_t width = plain_number ? 2 : f->dim; /* the number, and 1 when it is missing */
+        uint64_t width = plain_number ? 2
+                         : f->shared  ? item_id->dim
+                                      : f->dim; /* the number, and 1 when it is missing */
         if (width == 0) {
             return 0;
         }
@@ -318,8 +340,8 @@ static uint64_t output_length(const struct tower_config *t)
 
 static void check_lengths(const struct check *c)
 {
-    uint64_t user = output_length(&c->config->user_tower);
-    uint64_t item = output_length(&c->config->item_tower);
+    uint64_t user = output_length(&c->config->user_tower, find_item_id(c->config));
+    uint64_t item = output_length(&c->config->item_tower, find_item_id(c->config));
     if (user > 0 && item > 0 && user != item) {
         PROBLEM(
             c, "item_tower",

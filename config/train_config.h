@@ -51,6 +51,7 @@ struct feature_config {
     uint32_t min_count;  /* values seen less often in the train part are left out of the vocabulary (unknown) */
     uint32_t last;       /* sequence */
     double half_life;    /* sequence with pooling recency: events */
+    bool shared;         /* sequence: uses the embeddings of the item tower's id */
     char *of;            /* sequence: the item id column */
     char multi;          /* '\0': single-valued */
     double unknown_rate; /* share of training rows whose value is hidden, half as unknown, half as missing: trains those

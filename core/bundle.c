@@ -257,8 +257,7 @@ static int open_schema(struct bundle *b, struct err *e)
         for (uint32_t i = 0; i < spec->n_features; i++) {
             struct feature *f = &spec->features[i];
             char name[SCHEMA_MAX_NAME + 32];
-            snprintf(name, sizeof name, "vocab/%s.%s.strings", side_words[side], f->name);
-            if (feature_has_vocab(f) && map_strings(b, name, true, &f->vocab, e) < 0) {
+            if (feature_vocab_file(f, (enum side)side, name) && map_strings(b, name, true, &f->vocab, e) < 0) {
                 return -1;
             }
         }

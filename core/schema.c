@@ -1,6 +1,7 @@
 #include "core/schema.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core/mem.h"
@@ -40,6 +41,12 @@ bool feature_has_vocab(const struct feature *f)
            (f->type == FEATURE_CATEGORICAL && f->buckets == 0);
 }
 
+bool feature_vocab_file(const struct feature *f, enum side side, char name[SCHEMA_MAX_NAME + 32])
+{
+    snprintf(name, SCHEMA_MAX_NAME + 32, "vocab/%s.%s.strings", side_words[side], f->name);
+    return feature_has_vocab(f) && !f->shared;
+}
+
 int tower_spec_find(const struct tower_spec *spec, const char *name)
 {
     for (uint32_t i = 0; i < spec->n_features; i++) {
@@ -56,6 +63,45 @@ static uint32_t count_rows(const struct feature *f)
         return f->transform == TRANSFORM_BUCKETIZE ? SCHEMA_FIRST + f->n_bounds + 1 : 0;
     }
     return SCHEMA_FIRST + (feature_has_vocab(f) ? (uint32_t)f->vocab.count : f->buckets);
+}
+
+/* The item tower's only feature of type id, or NULL. */
+static const struct feature *find_item_id(const struct tower_spec *items)
+{
+    const struct feature *found = NULL;
+    for (uint32_t i = 0; i < items->n_features; i++) {
+        if (items->features[i].type == FEATURE_ID) {
+            if (found != NULL) {
+                return NULL;
+            }
+            found = &items->features[i];
+        }
+    }
+    return found;
+}
+
+/* Whose embedding table a feature reads. */
+static int finish_tables(struct schema *s, enum side side, struct err *e)
+{
+    const struct feature *id = find_item_id(&s->towers[SIDE_ITEM]);
+    for (uint32_t i = 0; i < s->towers[side].n_features; i++) {
+        struct feature *f = &s->towers[side].features[i];
+        enum side owner = f->shared ? SIDE_ITEM : side;
+        if (f->shared && id == NULL) {
+            return err_set(e,
+                           "%s feature %s: shared reads the embeddings of the item tower's feature of type id, and "
+                           "there must be exactly one",
+                           side_words[side], f->name);
+        }
+        if (f->shared) {
+            f->dim = id->dim;
+            f->vocab = id->vocab;
+        }
+        if (feature_is_embedded(f)) {
+            snprintf(f->table, sizeof f->table, "%s.embedding.%s", side_words[owner], f->shared ? id->name : f->name);
+        }
+    }
+    return 0;
 }
 
 static int finish_tower(struct tower_spec *spec, const char *side, struct err *e)
@@ -90,7 +136,7 @@ static int finish_tower(struct tower_spec *spec, const char *side, struct err *e
 int schema_finish(struct schema *s, struct err *e)
 {
     for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
-        if (finish_tower(&s->towers[side], side_words[side], e) < 0) {
+        if (finish_tables(s, (enum side)side, e) < 0 || finish_tower(&s->towers[side], side_words[side], e) < 0) {
             return -1;
         }
     }
@@ -127,7 +173,9 @@ static json_t *feature_to_json(const struct feature *f)
         return NULL;
     }
     int bad = 0;
-    if (feature_is_embedded(f)) {
+    if (f->shared) {
+        bad |= json_object_set_new(o, "shared", json_true());
+    } else if (feature_is_embedded(f)) {
         bad |= json_object_set_new(o, "dim", json_integer(f->dim));
     }
     if (f->type == FEATURE_CATEGORICAL && f->buckets > 0) {
@@ -321,7 +369,8 @@ static const char *const *members_of(const json_t *o, enum feature_type type)
     static const char *const id[] = {"name", "type", "dim", NULL};
     static const char *const categorical[] = {"name", "type", "dim", "buckets", "multi", "pooling", NULL};
     static const char *const onehot[] = {"name", "type", "multi", "pooling", NULL};
-    static const char *const sequence[] = {"name", "type", "dim", "last", "pooling", "half_life", NULL};
+    static const char *const sequence[] = {"name", "type", "dim", "last", "pooling", "half_life", "shared", NULL};
+    static const char *const shared[] = {"name", "type", "last", "pooling", "half_life", "shared", NULL};
     static const char *const number[] = {"name", "type", "transform", "mean", "stddev", NULL};
     static const char *const bucket[] = {"name", "type", "transform", "bounds", "dim", NULL};
     static const char *const *const lists[] = {[FEATURE_ID] = id,
@@ -333,6 +382,9 @@ static const char *const *members_of(const json_t *o, enum feature_type type)
     if (type == FEATURE_NUMERIC && transform != NULL &&
         word_find(feature_transform_words, transform) == TRANSFORM_BUCKETIZE) {
         return bucket;
+    }
+    if (type == FEATURE_SEQUENCE && json_is_true(json_object_get(o, "shared"))) {
+        return shared;
     }
     return lists[type];
 }
@@ -383,7 +435,12 @@ static int get_feature(struct feature *f, const json_t *o, const char *where, st
     if (f->type == FEATURE_SEQUENCE && get_u32(o, "last", 1, 10000, &f->last, where, e) < 0) {
         return -1;
     }
-    return feature_is_embedded(f) ? get_u32(o, "dim", 1, SCHEMA_MAX_DIM, &f->dim, where, e) : 0;
+    const json_t *shared = json_object_get(o, "shared");
+    if (shared != NULL && !json_is_boolean(shared)) {
+        return err_set(e, "%s: \"shared\" must be true or false", where);
+    }
+    f->shared = json_is_true(shared);
+    return feature_is_embedded(f) && !f->shared ? get_u32(o, "dim", 1, SCHEMA_MAX_DIM, &f->dim, where, e) : 0;
 }
 
 static int get_network(struct tower_spec *spec, const json_t *o, const char *where, struct err *e)

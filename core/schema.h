@@ -53,18 +53,21 @@ struct feature {
     uint32_t dim;                     /* of the embedding; 0 for onehot and plain numeric */
     uint32_t buckets;                 /* categorical: > 0 hashes instead of a vocabulary; numeric bucketize: how many */
     uint32_t last;                    /* sequence: how many of the latest events */
+    bool shared;                      /* sequence: reads vocabulary and table of the item tower's id feature */
     char multi;                       /* separator of a multi-valued text, '\0' for single-valued */
 
     /* learned from the train part */
-    struct strtab vocab; /* id, categorical without hashing, onehot, sequence; a view, the block is the owner's */
+    struct strtab vocab; /* id, categorical without hashing, onehot, sequence; a view, the block is the owner's;
+                            of a shared one schema_finish takes it, and dim, from the item tower's id */
     float mean, stddev;  /* numeric, after log if any; stddev is 1 when the feature is constant */
     float *bounds;       /* bucketize: ascending [n_bounds], owned; bucket i holds bounds[i-1] <= x < bounds[i] */
     uint32_t n_bounds;
 
     /* derived by schema_finish */
-    uint32_t rows;   /* of the embedding table or the one-hot block; 0 for plain numeric */
-    uint32_t offset; /* first column in the tower's input */
-    uint32_t width;  /* columns in the tower's input */
+    char table[SCHEMA_MAX_NAME + 24]; /* name of the embedding table in weights.safetensors, "" without one */
+    uint32_t rows;                    /* of the embedding table or the one-hot block; 0 for plain numeric */
+    uint32_t offset;                  /* first column in the tower's input */
+    uint32_t width;                   /* columns in the tower's input */
 };
 
 struct tower_spec {
@@ -91,10 +94,13 @@ bool feature_is_embedded(const struct feature *f);
 bool feature_is_bag(const struct feature *f);
 /* True for fields with a vocabulary. */
 bool feature_has_vocab(const struct feature *f);
+/* True for those whose vocabulary is a file of their own in the bundle: writes its name, "vocab/user.city.strings". */
+bool feature_vocab_file(const struct feature *f, enum side side, char name[SCHEMA_MAX_NAME + 32]);
 /* Position of a feature by name, or -1. */
 int tower_spec_find(const struct tower_spec *spec, const char *name);
 
-/* Derives rows, offsets, widths and dims, and checks that the towers' vectors have the same length. */
+/* Derives rows, offsets, widths and dims, resolves shared tables, and checks that the towers' vectors have the same
+ * length. */
 int schema_finish(struct schema *s, struct err *e);
 void schema_release(struct schema *s);
 

@@ -29,8 +29,7 @@ int tower_bind(struct tower *t, const struct tower_spec *spec, enum side side, c
         if (!feature_is_embedded(f)) {
             continue;
         }
-        snprintf(name, sizeof name, "%s.embedding.%s", side_words[side], f->name);
-        t->embedding[i] = get_weights(weights, name, f->rows, f->dim, e);
+        t->embedding[i] = get_weights(weights, f->table, f->rows, f->dim, e);
         if (t->embedding[i] == NULL) {
             return -1;
         }

@@ -7,7 +7,7 @@
  *
  * Weights follow PyTorch's nn.Linear: y = x W^T + b with W [out, in] row-major. In weights.safetensors:
  *   user.embedding.<feature> [rows, dim]   user.network.<layer>.weight [out, in]   user.network.<layer>.bias [out]
- * and the same with item.
+ * and the same with item. A shared sequence reads item.embedding.<id>.
  */
 #ifndef CORE_TOWER_H
 #define CORE_TOWER_H

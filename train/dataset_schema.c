@@ -165,6 +165,7 @@ static void declare(struct feature *to, const struct feature_config *from)
     to->dim = plain || from->type == FEATURE_ONEHOT ? 0 : from->dim;
     to->buckets = from->buckets;
     to->last = from->last;
+    to->shared = from->shared;
     to->multi = from->multi;
     to->stddev = 1;
 }
@@ -271,6 +272,9 @@ int learner_finish(struct learner *l, enum side side, const struct id_counts *ow
         struct feature *to = &spec->features[i];
         int result = 0;
         declare(to, f->config);
+        if (to->shared) {
+            continue; /* schema_finish gives it the item id's vocabulary */
+        }
         if (f->config->type == FEATURE_ID || f->config->type == FEATURE_SEQUENCE) {
             const struct id_counts *from = f->config->type == FEATURE_ID ? own : items;
             uint32_t least =

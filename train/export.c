@@ -50,8 +50,7 @@ static int export_vocabularies(struct bundle_writer *w, const struct schema *s, 
         for (uint32_t i = 0; i < s->towers[side].n_features; i++) {
             const struct feature *f = &s->towers[side].features[i];
             char name[SCHEMA_MAX_NAME + 32];
-            snprintf(name, sizeof name, "vocab/%s.%s.strings", side_words[side], f->name);
-            if (feature_has_vocab(f) && export_strings(w, name, &f->vocab, e) < 0) {
+            if (feature_vocab_file(f, (enum side)side, name) && export_strings(w, name, &f->vocab, e) < 0) {
                 return -1;
             }
         }

@@ -36,14 +36,14 @@ static int add_tower(struct model *m, enum side side, int n_states, struct err *
     for (uint32_t i = 0; i < spec->n_features; i++) {
         const struct feature *f = &spec->features[i];
         m->table[side][i] = -1;
-        if (!feature_is_embedded(f)) {
+        if (!feature_is_embedded(f) || f->shared) {
             continue;
         }
         int p = add_parameter(m, n_states, f->rows, f->dim, true, e);
         if (p < 0) {
             return -1;
         }
-        snprintf(m->parameters[p].name, sizeof m->parameters[p].name, "%s.embedding.%s", side_words[side], f->name);
+        snprintf(m->parameters[p].name, sizeof m->parameters[p].name, "%s", f->table);
         m->table[side][i] = p;
         t->embedding[i] = m->parameters[p].value;
     }
@@ -65,6 +65,20 @@ static int add_tower(struct model *m, enum side side, int n_states, struct err *
     return 0;
 }
 
+/* Points shared features at the table that they read, once all tables are there. */
+static void link_shared(struct model *m, enum side side)
+{
+    const struct tower_spec *spec = &m->schema->towers[side];
+    for (uint32_t i = 0; i < spec->n_features; i++) {
+        for (size_t p = 0; spec->features[i].shared && p < m->n_parameters; p++) {
+            if (strcmp(m->parameters[p].name, spec->features[i].table) == 0) {
+                m->table[side][i] = (int)p;
+                m->towers[side].embedding[i] = m->parameters[p].value;
+            }
+        }
+    }
+}
+
 struct model *model_new(const struct schema *schema, int n_states, struct err *e)
 {
     struct model *m = mem_array(1, sizeof *m);
@@ -81,6 +95,8 @@ struct model *model_new(const struct schema *schema, int n_states, struct err *e
     if (m->parameters == NULL) {
         err_nomem(e);
     } else if (add_tower(m, SIDE_USER, n_states, e) == 0 && add_tower(m, SIDE_ITEM, n_states, e) == 0) {
+        link_shared(m, SIDE_USER);
+        link_shared(m, SIDE_ITEM);
         return m;
     }
     model_free(m);

@@ -33,7 +33,8 @@ struct model {
     const struct schema *schema; /* borrowed */
     struct parameter *parameters;
     size_t n_parameters;
-    int table[2][SCHEMA_MAX_FEATURES];                            /* index of a feature's table, -1: none */
+    int table[2][SCHEMA_MAX_FEATURES];                            /* index of a feature's table, -1: none; a shared
+                                                                     sequence has the item id's */
     int weight[2][SCHEMA_MAX_LAYERS], bias[2][SCHEMA_MAX_LAYERS]; /* index of a layer's parameters */
     struct tower towers[2];                                       /* by side; views of the values */
 };

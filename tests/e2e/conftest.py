@@ -18,9 +18,9 @@ class World:
         self.model_a = self.fit("a", "seed=1")
         self.model_b = self.fit("b", "seed=2")
 
-    def fit(self, name, *sets):
+    def fit(self, name, *sets, config=None):
         output = self.directory / name
-        arguments = ["fit", self.data / "train.yaml", "--set", f"output.dir={output}", "--set", "optimizer.epochs=2"]
+        arguments = ["fit", config or self.data / "train.yaml", "--set", f"output.dir={output}", "--set", "optimizer.epochs=2"]
         for text in sets:
             arguments += ["--set", text]
         harness.run(harness.TRAIN, *arguments, env=self.environment)

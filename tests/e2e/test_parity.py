@@ -46,6 +46,33 @@ def trainer_vectors(bundle, users, path):
     return [json.loads(line)["vector"] for line in lines]
 
 
+@pytest.fixture(scope="module")
+def variants(world):
+    """Models that read their features otherwise than synth's configuration: history by recency, and over the item ids'
+    own embeddings; hashed and one-hot bags."""
+    history = ["user_tower.features.7.pooling=recency", "user_tower.features.7.half_life=2.5"]
+    text = (world.data / "train.yaml").read_text()
+    assert "{name: history, type: sequence, of: item_id, last: 20, dim: 32, pooling: mean}" in text
+    shared = world.data / "shared.yaml"
+    shared.write_text(text.replace("last: 20, dim: 32, pooling: mean", "last: 20, shared: true, pooling: sqrtn"))
+    return [world.fit("recency", *history), world.fit("shared", config=shared)]
+
+
+@pytest.mark.parametrize("variant", [0, 1], ids=["recency", "shared"])
+def test_other_ways_to_read_features(serve, variants, variant, users, tmp_path):
+    bundle = variants[variant]
+    offline = trainer_vectors(bundle, users[:300], tmp_path / "users.jsonl")
+    connection = serve(bundle).connect()
+    seen = set()
+    for user, vector in zip(users, offline):
+        answer = connection.call("POST", "/embed", {"user": user})
+        assert far(answer.json["vector"], vector) <= 1e-6, user
+        seen.add(tuple(vector))
+    connection.close()
+    assert len(seen) > 250
+    assert (bundle / "vocab/user.history.strings").exists() == (variant == 0)
+
+
 def far(a, b):
     assert len(a) == len(b)
     return max(abs(x - y) for x, y in zip(a, b))

@@ -134,8 +134,10 @@ def normalize(x):
     return torch.where(long, x, 0) / torch.where(long, norm, 1)
 
 
-def table_of(feature, side, weights):
-    """The embedding table of a feature, or None."""
+def table_of(feature, side, schema, weights):
+    """The embedding table of a feature, or None. A shared history reads the item id's."""
+    if feature.get("shared"):
+        side, feature = "item", next(f for f in schema["item_tower"]["features"] if f["type"] == "id")
     return weights.get(f"{side}.embedding.{feature['name']}")
 
 
@@ -144,7 +146,7 @@ def tower(side, schema, columns, weights, onehot_widths):
     spec = schema[f"{side}_tower"]
     own = {name[len(side) + 1:]: w for name, w in weights.items() if name.startswith(f"{side}.")}
     dtype = next(iter(weights.values())).dtype
-    parts = [put_feature(c, table_of(c.feature, side, weights), onehot_widths.get((side, c.feature["name"])), dtype) for c in columns]
+    parts = [put_feature(c, table_of(c.feature, side, schema, weights), onehot_widths.get((side, c.feature["name"])), dtype) for c in columns]
     x = NETWORKS[spec["network"]["type"]](torch.cat(parts, 1), spec["network"], own)
     return normalize(x) if schema["similarity"] == "cosine" else x
 

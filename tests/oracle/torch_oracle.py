@@ -183,7 +183,7 @@ def onehot_widths(description, weights):
             continue
         total = weights[f"{side}.network.0.weight"].shape[1]
         for f in spec["features"]:
-            table = torch_model.table_of(f, side, weights)
+            table = torch_model.table_of(f, side, description["schema"], weights)
             total -= table.shape[1] if table is not None else 2 if f["type"] == "numeric" else 0
         widths.update({(side, f["name"]): total for f in spec["features"] if f["type"] == "onehot"})
     return widths

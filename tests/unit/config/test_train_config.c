@@ -496,6 +496,29 @@ static void test_sequences(void **state)
         whole, "buckets: 16, dim: 4", "buckets: 16, dim: 4, half_life: 3",
         "c.yaml:15: user_tower.features.6.half_life: has no effect on type numeric with bucketize; it is for: "
         "sequence; remove it or change the type\n");
+    expect_change(
+        whole, "last: 20, pooling: mean", "last: 20, shared: true, dim: 64",
+        "c.yaml:16: user_tower.features.7.dim: has no effect with shared: true, it is that of the item tower's "
+        "id; remove one of the two\n");
+    expect_change(whole, "last: 20, pooling: mean", "last: 20, shared: true, min_count: 1",
+                  "c.yaml:16: user_tower.features.7.min_count: has no effect with shared: true, it is that of the item "
+                  "tower's id; remove one of the two\n");
+    expect_change(
+        whole, "item_id, type: id, dim: 64", "item_id, type: id, dim: 64, shared: true",
+        "c.yaml:19: item_tower.features.0.shared: has no effect on type id; it is for: sequence; remove it or "
+        "change the type\n");
+    static const char shared[] =
+        "data: {items: {path: items.csv, id: i}, events: {path: clicks.csv, user: u, item: i, time: t}}\n"
+        "user_tower: {features: [{name: h, type: sequence, of: i, shared: true}]}\n"
+        "item_tower: {features: [{name: i, type: id, dim: 8}]}\n";
+    struct train_config *config = load(shared, NULL, 0); /* without networks: the dims agree */
+    assert_true(config->user_tower.features[0].shared);
+    train_config_free(config);
+    expect_change(
+        shared, "type: id, dim: 8", "type: categorical, buckets: 100, dim: 8",
+        "c.yaml:2: user_tower.features.0.shared: needs one feature of type id in the item tower, whose "
+        "embeddings the history uses (an id that is hashed or categorical has none to share); add it, or remove "
+        "shared\n");
     accept_change(whole, "{name: history,", "{name: item_id,"); /* a history may be called like what it holds */
 }
 

@@ -143,6 +143,54 @@ static void towers_must_meet(void **state)
     }
 }
 
+#define SHARED                                                                                                        \
+    "{\"user_tower\":{\"features\":[{\"name\":\"h\",\"type\":\"sequence\",\"last\":3,\"shared\":true}],"              \
+    "\"network\":{\"type\":\"mlp\",\"layers\":[4]}},\"item_tower\":{\"features\":[%s],\"network\":{\"type\":\"mlp\"," \
+    "\"layers\":[4]}},\"similarity\":\"dot\"}"
+
+/* What a shared history reads is the item id's: vocabulary, dim, rows, tensor. */
+static void shared_tables(void **state)
+{
+    (void)state;
+    char text[1000];
+    struct model m;
+    snprintf(text, sizeof text, SHARED,
+             "{\"name\":\"category\",\"type\":\"onehot\"},{\"name\":\"item_id\",\"type\":\"id\",\"dim\":3}");
+    model_init(&m, text);
+    const struct feature *h = &m.schema.towers[SIDE_USER].features[0];
+    const struct feature *id = &m.schema.towers[SIDE_ITEM].features[1];
+    char file[SCHEMA_MAX_NAME + 32];
+    assert_true(h->shared && h->dim == 3 && h->width == 3 && h->rows == 7 && h->vocab.count == 5);
+    assert_string_equal(h->table, "item.embedding.item_id");
+    assert_string_equal(id->table, "item.embedding.item_id");
+    assert_string_equal(m.schema.towers[SIDE_ITEM].features[0].table, "");
+    assert_false(feature_vocab_file(h, SIDE_USER, file));
+    assert_true(feature_vocab_file(id, SIDE_ITEM, file));
+    assert_string_equal(file, "vocab/item.item_id.strings");
+    json_t *json = schema_to_json(&m.schema);
+    struct schema again;
+    struct err e = ERR_INIT;
+    check_ok(&e, schema_from_json(&again, json, &e));
+    assert_true(again.towers[SIDE_USER].features[0].shared);
+    schema_release(&again);
+    json_decref(json);
+    model_release(&m);
+    static const char *const without_an_id[] = {
+        "{\"name\":\"item_id\",\"type\":\"categorical\",\"buckets\":10,\"dim\":3}",
+        "{\"name\":\"a\",\"type\":\"id\",\"dim\":3},{\"name\":\"b\",\"type\":\"id\",\"dim\":3}",
+    };
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(text, sizeof text, SHARED, without_an_id[i]);
+        json = parse(text);
+        check_ok(&e, schema_from_json(&again, json, &e));
+        assert_int_equal(schema_finish(&again, &e), -1);
+        check_error(&e, "user feature h: shared reads the embeddings of the item tower's feature of type id");
+        e = (struct err)ERR_INIT;
+        schema_release(&again);
+        json_decref(json);
+    }
+}
+
 static void check_finish_refuses(const char *text, size_t vocab, const char *words)
 {
     struct schema s;
@@ -217,6 +265,10 @@ static void bad_features_are_refused(void **state)
         {SEQUENCE ",\"half_life\":\"5\",\"pooling\":\"recency\"}", "0.1 to 1e+06"},
         {SEQUENCE ",\"half_life\":null,\"pooling\":\"recency\"}", "0.1 to 1e+06"},
         {"{\"name\":\"u\",\"type\":\"id\",\"dim\":2,\"half_life\":5}", "half_life"},
+        {"{\"name\":\"u\",\"type\":\"id\",\"dim\":2,\"shared\":true}", "shared"},
+        {SEQUENCE ",\"shared\":true}", "\"dim\" is no member"},
+        {SEQUENCE ",\"shared\":\"item_id\"}", "\"shared\" must be true or false"},
+        {"{\"name\":\"u\",\"type\":\"sequence\",\"last\":3,\"shared\":false}", "\"dim\""},
         {"{\"name\":\"u\",\"type\":\"numeric\"}", "\"transform\""},
         {"{\"name\":\"u\",\"type\":\"numeric\",\"transform\":\"sqrt\"}", "\"transform\""},
         {"{\"name\":\"u\",\"type\":\"numeric\",\"transform\":\"log\",\"mean\":1}", "\"stddev\""},
@@ -387,6 +439,7 @@ int main(void)
         cmocka_unit_test(floats_survive_the_text),
         cmocka_unit_test(derived_sizes),
         cmocka_unit_test(towers_must_meet),
+        cmocka_unit_test(shared_tables),
         cmocka_unit_test(impossible_sizes_are_refused),
         cmocka_unit_test(bad_features_are_refused),
         cmocka_unit_test(bad_networks_are_refused),

@@ -66,22 +66,26 @@ static const char lab_wide[] =
              "  network: {type: none}\n" LAB_REST;
 
 /* What lab_full and lab_wide do not have: hashing of single values, one-hot bags, much that is missing or unknown. */
-static const char lab_features[] =
-    LAB_DATA "user_tower:\n"
-             "  features:\n"
-             "    - {name: history, type: sequence, of: item_id, last: 6, dim: 5, min_count: 12, unknown_rate: 0.3}\n"
-             "    - {name: user_id, type: id, dim: 4, min_count: 9, unknown_rate: 0.3}\n"
-             "    - {name: gender, type: onehot, unknown_rate: 0.3}\n"
-             "    - {name: topics, type: onehot, multi: \"|\", unknown_rate: 0.3}\n"
-             "    - {name: city, type: categorical, dim: 4, buckets: 7, unknown_rate: 0.3}\n"
-             "    - {name: age, type: numeric, unknown_rate: 0.3}\n"
-             "    - {name: activity, type: numeric, transform: bucketize, buckets: 3, dim: 3, unknown_rate: 0.3}\n"
-             "  network: {type: mlp, layers: [7]}\n"
-             "item_tower:\n"
-             "  features:\n"
-             "    - {name: item_id, type: id, dim: 5, min_count: 12, unknown_rate: 0.3}\n"
-             "    - {name: tags, type: categorical, multi: \"|\", dim: 5, pooling: sqrtn, unknown_rate: 0.3}\n"
-             "  network: {type: mlp, layers: [7]}\n" LAB_REST;
+#define LAB_FEATURES(history)                                                                                       \
+    LAB_DATA "user_tower:\n"                                                                                        \
+             "  features:\n"                                                                                        \
+             "    - {name: history, type: sequence, of: item_id, last: 6, " history ", unknown_rate: 0.3}\n"        \
+             "    - {name: user_id, type: id, dim: 4, min_count: 9, unknown_rate: 0.3}\n"                           \
+             "    - {name: gender, type: onehot, unknown_rate: 0.3}\n"                                              \
+             "    - {name: topics, type: onehot, multi: \"|\", unknown_rate: 0.3}\n"                                \
+             "    - {name: city, type: categorical, dim: 4, buckets: 7, unknown_rate: 0.3}\n"                       \
+             "    - {name: age, type: numeric, unknown_rate: 0.3}\n"                                                \
+             "    - {name: activity, type: numeric, transform: bucketize, buckets: 3, dim: 3, unknown_rate: 0.3}\n" \
+             "  network: {type: mlp, layers: [7]}\n"                                                                \
+             "item_tower:\n"                                                                                        \
+             "  features:\n"                                                                                        \
+             "    - {name: item_id, type: id, dim: 5, min_count: 12, unknown_rate: 0.3}\n"                          \
+             "    - {name: tags, type: categorical, multi: \"|\", dim: 5, pooling: sqrtn, unknown_rate: 0.3}\n"     \
+             "  network: {type: mlp, layers: [7]}\n" LAB_REST
+
+static const char lab_features[] = LAB_FEATURES("dim: 5, min_count: 12");
+/* The history reads the items' embeddings; all else is the same. */
+static const char lab_shared[] = LAB_FEATURES("shared: true");
 
 /* Matrix completion. */
 static const char lab_ids[] = "data:\n"

@@ -36,6 +36,8 @@ static const struct variant variants[] = {
     {lab_features, {"user_tower.features.0.pooling=sum", "similarity=dot"}},
     {lab_features, {"user_tower.features.0.pooling=sqrtn", "negatives.uniform=8"}},
     {lab_features, {"user_tower.features.0.pooling=recency", "user_tower.features.0.half_life=1.5"}},
+    {lab_shared, {"similarity=cosine"}},
+    {lab_shared, {"user_tower.features.0.pooling=recency", "similarity=dot", "negatives.uniform=8"}},
     {lab_ids, {NULL}},
     {lab_ids, {"similarity=cosine", "negatives.uniform=3", "optimizer.batch_size=300"}},
 };
@@ -200,6 +202,85 @@ static void test_unknown_and_missing_have_gradients(void **state)
     }
     lab_gradients_free(lab.m, gradients);
     trainer_free(t);
+    lab_close(&lab);
+}
+
+static struct parameter *find_parameter(const struct model *m, const char *name)
+{
+    for (size_t i = 0; i < m->n_parameters; i++) {
+        if (strcmp(m->parameters[i].name, name) == 0) {
+            return &m->parameters[i];
+        }
+    }
+    return NULL;
+}
+
+static void check_sum(const float *sum, const float *a, const float *b, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        double wanted = (double)a[i] + (b == NULL ? 0 : (double)b[i]);
+        if (fabs((double)sum[i] - wanted) > 1e-6 + 1e-4 * fabs(wanted)) {
+            fail_msg("element %zu: %.9g instead of %.9g", i, (double)sum[i], wanted);
+        }
+    }
+}
+
+/* A shared table's gradient is the sum of what two tables with the same values have. */
+static void test_shared_gradients_are_summed(void **state)
+{
+    (void)state;
+    struct lab one, two;
+    const char *const sets[] = {"user_tower.features.0.pooling=recency", NULL};
+    lab_synth(&one, lab_shared, sets, USERS, ITEMS, EVENTS);
+    lab_open(&two, lab_features, sets);
+    assert_int_equal(two.m->n_parameters, one.m->n_parameters + 1);
+    for (size_t i = 0; i < two.m->n_parameters; i++) {
+        struct parameter *p = &two.m->parameters[i];
+        bool history = strcmp(p->name, "user.embedding.history") == 0;
+        const struct parameter *from = find_parameter(one.m, history ? "item.embedding.item_id" : p->name);
+        assert_int_equal(lab_parameter_size(from), lab_parameter_size(p));
+        memcpy(p->value, from->value, lab_parameter_size(p) * sizeof *p->value);
+    }
+    float **summed = lab_gradients_new(one.m), **apart = lab_gradients_new(two.m);
+    struct trainer *first = start(&one, 2), *second = start(&two, 2);
+    double loss = gradients_of(first, summed);
+    assert_true(fabs(loss - gradients_of(second, apart)) <= 1e-6 * loss);
+    for (size_t i = 0; i < one.m->n_parameters; i++) {
+        const struct parameter *p = &one.m->parameters[i];
+        size_t own = (size_t)(find_parameter(two.m, p->name) - two.m->parameters);
+        int history = two.m->table[SIDE_USER][0];
+        bool shared = (int)i == one.m->table[SIDE_USER][0];
+        assert_int_equal(shared, strcmp(p->name, "item.embedding.item_id") == 0);
+        check_sum(summed[i], apart[own], shared ? apart[history] : NULL, lab_parameter_size(p));
+    }
+    trainer_free(first);
+    trainer_free(second);
+    lab_gradients_free(one.m, summed);
+    lab_gradients_free(two.m, apart);
+    lab_close(&one);
+    lab_close(&two);
+}
+
+/* The optimizer sees the sum once: Adagrad's state after one batch is its square, not the sum of two squares. */
+static void test_shared_is_updated_once(void **state)
+{
+    (void)state;
+    struct lab lab;
+    struct err e = ERR_INIT;
+    struct epoch_result result;
+    lab_synth(&lab, lab_shared, (const char *const[]){"optimizer.batch_size=1000", NULL}, USERS, ITEMS, EVENTS);
+    float **gradients = lab_gradients_new(lab.m);
+    struct trainer *t = start(&lab, 2);
+    gradients_of(t, gradients);
+    assert_int_equal(trainer_epoch(t, 1, "test", &result, &e), 0);
+    int table = lab.m->table[SIDE_USER][0];
+    struct parameter *p = &lab.m->parameters[table];
+    for (size_t i = 0; i < lab_parameter_size(p); i++) {
+        double g = (double)gradients[table][i];
+        assert_true(fabs((double)p->state[0][i] - g * g) <= 1e-5 * g * g + 1e-12);
+    }
+    trainer_free(t);
+    lab_gradients_free(lab.m, gradients);
     lab_close(&lab);
 }
 
@@ -853,6 +934,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gradients_by_differences),
         cmocka_unit_test(test_unknown_and_missing_have_gradients),
+        cmocka_unit_test(test_shared_gradients_are_summed),
+        cmocka_unit_test(test_shared_is_updated_once),
         cmocka_unit_test(test_loss_is_the_formula),
         cmocka_unit_test(test_threads_agree),
         cmocka_unit_test(test_repeatable),
