@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/feature_pack.h"
 #include "core/idmap.h"
 #include "core/mem.h"
 
@@ -83,6 +84,7 @@ void feature_rows_release(struct feature_rows *rows)
         mem_free(rows->columns[i].start);
     }
     mem_free(rows->columns);
+    feature_pack_free(rows->pack);
     *rows = (struct feature_rows){0};
 }
 
@@ -121,6 +123,13 @@ int feature_rows_copy(struct feature_rows *rows, const struct feature_rows *sour
 {
     if (grow(rows) < 0) {
         return -1;
+    }
+    if (source->pack != NULL) {
+        if (feature_pack_read(source->pack, row, rows) < 0) {
+            return -1;
+        }
+        rows->n++;
+        return 0;
     }
     for (uint32_t i = 0; i < rows->spec->n_features; i++) {
         const struct feature *f = &rows->spec->features[i];

@@ -51,6 +51,7 @@ struct feature_rows {
     struct feature_column *columns; /* [spec->n_features], owned */
     size_t n;
     size_t capacity;
+    struct feature_pack *pack; /* owned; not NULL: packed for reading, without columns (core/feature_pack.h) */
 };
 
 /* Where and why features_add failed. */

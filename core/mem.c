@@ -1,5 +1,6 @@
 #include "core/mem.h"
 
+#include <malloc.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -76,6 +77,11 @@ char *mem_strdup(const char *text)
 void mem_free(void *pointer)
 {
     free(pointer);
+}
+
+void mem_trim(void)
+{
+    malloc_trim(0);
 }
 
 int mem_grow(void **array, size_t *capacity, size_t count, size_t size)

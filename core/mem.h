@@ -21,6 +21,9 @@ char *mem_strdup(const char *text);
 
 void mem_free(void *pointer);
 
+/* Gives free memory back to the system: after much was released that many small arrays held. */
+void mem_trim(void);
+
 /* Tests: the n-th allocation from now on (1 = the next) fails, once, on any thread; 0 turns it off. */
 void mem_fail_at(long n);
 

@@ -494,7 +494,9 @@ static int evaluate_bundle(struct run *run, const struct options *o, struct err 
         (o->exclude != NULL && count_items(run, e) < 0)) {
         return -1;
     }
-    slicing_add_features(&run->slicing, SIDE_USER, &run->d.rows[SIDE_USER], names);
+    if (slicing_add_features(&run->slicing, SIDE_USER, &run->d.rows[SIDE_USER], names) < 0) {
+        return err_nomem(e);
+    }
     if (slicing_add_attributes(&run->slicing, b, names, e) < 0) {
         return -1;
     }

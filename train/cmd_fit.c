@@ -66,9 +66,9 @@ static int make_slicing(struct fit_run *run, struct slicing *slicing, struct err
     if (slicing_add_events(slicing, d->train.start, d->n_users, d->item_count, d->n_items, e) < 0) {
         return -1;
     }
-    slicing_add_features(slicing, SIDE_USER, &d->rows[SIDE_USER], names);
-    slicing_add_features(slicing, SIDE_ITEM, &d->rows[SIDE_ITEM], names);
-    return 0;
+    bool added = slicing_add_features(slicing, SIDE_USER, &d->rows[SIDE_USER], names) == 0 &&
+                 slicing_add_features(slicing, SIDE_ITEM, &d->rows[SIDE_ITEM], names) == 0;
+    return added ? 0 : err_nomem(e);
 }
 
 static int assess_item_cf(struct fit_run *run, struct assessment *a, struct err *e)
@@ -219,7 +219,7 @@ static int run_fit(struct fit_run *run, const struct fit_options *o, struct err 
 {
     run->threads = run->config->threads > 0 ? run->config->threads : count_processors();
     run->d = check_report(o->report, e) < 0 ? NULL : dataset_load(run->config, e);
-    if (run->d == NULL) {
+    if (run->d == NULL || dataset_compact(run->d, run->config, e) < 0) {
         return -1;
     }
     if (checkpointer_new(&run->checkpoints, run->config, run->d, run->threads, o->resume, e) < 0) {

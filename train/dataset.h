@@ -28,8 +28,11 @@ struct interactions {
     size_t n;
     uint32_t *item; /* [n] */
     int64_t *time;  /* [n], microseconds since 1970 or the plain number scaled by 10^6; NULL without a time column */
-    float *weight;  /* [n], > 0: how much an event counts in the loss; NULL: all 1. Train parts only */
-    size_t *start;  /* [n_users + 1]: user u has [start[u], start[u + 1]) */
+    uint64_t
+        *same; /* [n / 64 + 1] in place of times, for histories (dataset_compact): bit i: event i has the time of the
+                       one before it, which is the same user's. NULL: none has */
+    float *weight; /* [n], > 0: how much an event counts in the loss; NULL: all 1. Train parts only */
+    size_t *start; /* [n_users + 1]: user u has [start[u], start[u + 1]) */
 };
 
 /* How a validation part is cut off train: as the test part was, or the one would not foretell the other. */
@@ -48,12 +51,13 @@ struct dataset {
                                          success in the time of the train part: sets without what is in train */
     enum cut_method cut;              /* for dataset_cut */
     uint32_t cut_last;                /* CUT_LAST: how many of a user's events */
-    uint32_t *unreachable;            /* [n_users] distinct test items outside the catalogue: relevant, never found */
-    uint32_t *item_count;             /* [n_items] train events of each item */
-    struct schema schema;             /* complete */
-    struct feature_rows rows[2];      /* by side: users [n_users], items [n_items]; sequences empty (see history) */
-    int history;                      /* index of the sequence feature of the user tower, or -1 */
-    int32_t *history_row;             /* [n_items]: table row of each item in the sequence's vocabulary; NULL without */
+    uint32_t *
+        unreachable; /* [n_users], NULL when there are none (dataset_compact): distinct test items outside the catalogue: relevant, never found */
+    uint32_t *item_count;        /* [n_items] train events of each item */
+    struct schema schema;        /* complete */
+    struct feature_rows rows[2]; /* by side: users [n_users], items [n_items]; sequences empty (see history) */
+    int history;                 /* index of the sequence feature of the user tower, or -1 */
+    int32_t *history_row;        /* [n_items]: table row of each item in the sequence's vocabulary; NULL without */
     uint64_t bad_rows, dropped_by_label, dropped_by_weight;
     void *owned; /* blocks behind the views */
 };
@@ -62,6 +66,11 @@ struct dataset {
  * (warnings: features that are constant or all missing, users and items without a row in their table). NULL: error. */
 struct dataset *dataset_load(const struct train_config *config, struct err *e);
 void dataset_free(struct dataset *d); /* NULL is fine */
+
+/* Gives back what training, evaluation and export do not need, once all parts are known: times (histories keep which
+ * events have the time of the one before; CUT_LATEST keeps them with early_stop), and columns of user features, which are
+ * packed (core/feature_pack.h). At 100 million events and 10 million users with seven features that is 1.2 GB. */
+int dataset_compact(struct dataset *d, const struct train_config *config, struct err *e);
 
 /* Writes the table rows of user u's latest events strictly before event `position` of `part` (an index into
  * part->item), oldest first, at most the feature's `last`, to out; returns how many. Events with the same time are not

@@ -190,6 +190,7 @@ void interactions_release(struct interactions *part)
 {
     mem_free(part->item);
     mem_free(part->time);
+    mem_free(part->same);
     mem_free(part->weight);
     mem_free(part->start);
     *part = (struct interactions){0};

@@ -8,8 +8,16 @@
 
 #include <string.h>
 
+#include "core/feature_pack.h"
 #include "core/mem.h"
 #include "core/rng.h"
+
+/* Whether an event, not a user's first, has the time of the one before it. */
+static bool is_same(const struct interactions *part, size_t i)
+{
+    return part->time != NULL ? part->time[i] == part->time[i - 1]
+                              : part->same != NULL && (part->same[i / 64] >> i % 64 & 1) != 0;
+}
 
 int interactions_partition(const struct interactions *part, const bool *held_out, size_t n_users,
                            struct interactions *rest, struct interactions *held, struct err *e)
@@ -27,12 +35,25 @@ int interactions_partition(const struct interactions *part, const bool *held_out
         interactions_release(rest);
         return -1;
     }
+    if (part->same != NULL && (rest->same = mem_array(rest->n / 64 + 1, sizeof *rest->same)) == NULL) {
+        interactions_release(rest);
+        interactions_release(held);
+        return err_nomem(e);
+    }
     size_t filled[2] = {0, 0};
     struct interactions *to[2] = {rest, held};
     for (size_t u = 0; u < n_users; u++) {
+        bool same = false; /* as the last one in rest */
         for (size_t i = part->start[u]; i < part->start[u + 1]; i++) {
             struct interactions *p = to[held_out[i]];
             size_t at = filled[held_out[i]]++;
+            same = same && is_same(part, i);
+            if (p == rest) {
+                if (same && rest->same != NULL) {
+                    rest->same[at / 64] |= UINT64_C(1) << at % 64;
+                }
+                same = true;
+            }
             p->item[at] = part->item[i];
             if (timed) {
                 p->time[at] = part->time[i];
@@ -231,8 +252,9 @@ int dataset_cut(const struct dataset *d, double fraction, uint64_t seed, struct 
     if (held_out == NULL) {
         return err_nomem(e);
     }
-    bool marked = d->cut == CUT_LAST ? mark_last_share(&d->train, d->n_users, d->cut_last, fraction, seed, held_out)
-                                     : d->cut == CUT_LATEST && mark_latest(&d->train, fraction, held_out);
+    bool marked = d->cut == CUT_LAST
+                      ? mark_last_share(&d->train, d->n_users, d->cut_last, fraction, seed, held_out)
+                      : d->cut == CUT_LATEST && d->train.time != NULL && mark_latest(&d->train, fraction, held_out);
     if (!marked) {
         mark_random(&d->train, d->n_users, fraction, seed, held_out);
     }
@@ -247,16 +269,66 @@ int dataset_cut(const struct dataset *d, double fraction, uint64_t seed, struct 
     return result;
 }
 
+/* --- after loading -------------------------------------------------------------------------------------------------*/
+
+/* Which events have the time of the one before, instead of the times. */
+static int drop_times(struct interactions *part, size_t n_users, bool keep_same, struct err *e)
+{
+    if (part->time == NULL) {
+        return 0;
+    }
+    if (keep_same) {
+        part->same = mem_array(part->n / 64 + 1, sizeof *part->same);
+        if (part->same == NULL) {
+            return err_nomem(e);
+        }
+    }
+    for (size_t u = 0; keep_same && u < n_users; u++) {
+        for (size_t i = part->start[u] + 1; i < part->start[u + 1]; i++) {
+            part->same[i / 64] |= (uint64_t)(part->time[i] == part->time[i - 1]) << i % 64;
+        }
+    }
+    mem_free(part->time);
+    part->time = NULL;
+    return 0;
+}
+
+static bool any_unreachable(const struct dataset *d)
+{
+    for (size_t u = 0; u < d->n_users && d->unreachable != NULL; u++) {
+        if (d->unreachable[u] > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int dataset_compact(struct dataset *d, const struct train_config *config, struct err *e)
+{
+    bool times_needed = d->cut == CUT_LATEST && config->optimizer.early_stop.enabled;
+    if (!times_needed && drop_times(&d->train, d->n_users, d->history >= 0, e) < 0) {
+        return -1;
+    }
+    drop_times(&d->test, d->n_users, false, e);
+    if (!any_unreachable(d)) {
+        mem_free(d->unreachable);
+        d->unreachable = NULL;
+    }
+    if (feature_rows_pack(&d->rows[SIDE_USER]) < 0) {
+        return err_nomem(e);
+    }
+    mem_trim();
+    return 0;
+}
+
 /* --- history -------------------------------------------------------------------------------------------------------*/
 
 size_t interactions_history(const struct interactions *part, uint32_t user, size_t position, uint32_t last,
                             const int32_t *row, int32_t *out)
 {
     size_t first = part->start[user], end = position;
-    if (part->time != NULL && position < part->start[user + 1]) {
-        while (end > first && part->time[end - 1] >= part->time[position]) {
-            end--;
-        }
+    while (end > first && end < part->start[user + 1] && is_same(part, end)) {
+        end--;
     }
     size_t n = end - first < last ? end - first : last;
     for (size_t i = 0; i < n; i++) {

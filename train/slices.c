@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/feature_pack.h"
 #include "core/mem.h"
 
 static const char new_users[] = "new_users", new_items[] = "new_items", popularity[] = "popularity";
@@ -155,14 +156,23 @@ void slicing_add_values(struct slicing *s, enum side side, const struct feature 
     d->owned_start = start;
 }
 
-void slicing_add_features(struct slicing *s, enum side side, const struct feature_rows *rows, char *const *names)
+int slicing_add_features(struct slicing *s, enum side side, const struct feature_rows *rows, char *const *names)
 {
     for (uint32_t i = 0; i < rows->spec->n_features; i++) {
         const struct feature *f = &rows->spec->features[i];
-        if (slicing_wants(f, names)) {
+        struct feature_column own;
+        if (!slicing_wants(f, names)) {
+            continue;
+        }
+        if (rows->pack == NULL) {
             add_feature(s, side, f, rows->columns[i].index, feature_is_bag(f) ? rows->columns[i].start : NULL);
+        } else if (feature_rows_column(rows, i, &own) == 0) {
+            slicing_add_values(s, side, f, own.index, own.start);
+        } else {
+            return -1;
         }
     }
+    return 0;
 }
 
 static const int32_t *values_of(const struct dimension *d, size_t row, size_t *n)

@@ -54,8 +54,8 @@ int slicing_add_events(struct slicing *s, const size_t *user_start, size_t n_use
                        size_t n_items, struct err *e);
 
 /* Adds the features of a side that have a vocabulary of categories: those in the NULL-terminated list `names`, or,
- * without a list, those with at most SLICE_LOW_CARDINALITY values. Rows are borrowed. */
-void slicing_add_features(struct slicing *s, enum side side, const struct feature_rows *rows, char *const *names);
+ * without a list, those with at most SLICE_LOW_CARDINALITY values. Rows are borrowed. -1 without memory. */
+int slicing_add_features(struct slicing *s, enum side side, const struct feature_rows *rows, char *const *names);
 
 /* Whether a feature has categories to cut by, and is wanted: see slicing_add_features. */
 bool slicing_is_category(const struct feature *f);

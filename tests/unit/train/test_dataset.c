@@ -752,6 +752,75 @@ static void test_history_oracle(void **state)
     }
 }
 
+/* What is left after compacting says the same as what was there: histories and the rows of users, also of a cut part. */
+static void test_compact(void **state)
+{
+    (void)state;
+    for (uint32_t moments = 0; moments < 4; moments++) {
+        struct rng rng;
+        rng_seed(&rng, 9, moments);
+        enum { USERS = 300, ITEMS = 9, LAST = 6 };
+        struct train_config config = {.optimizer.early_stop.enabled = false};
+        struct tower_spec no_features = {0};
+        int32_t row[ITEMS] = {10, 11, 12, 13, 14, 15, 16, 17, 18}, got[LAST], expected[LAST];
+        struct dataset d = {.n_users = USERS, .n_items = ITEMS, .cut = CUT_RANDOM};
+        struct interactions rest[2], held[2];
+        struct err e = ERR_INIT;
+        d.train = random_part(&rng, USERS, ITEMS, 30, moments);
+        d.unreachable = mem_array(USERS, sizeof *d.unreachable);
+        assert_int_equal(feature_rows_init(&d.rows[SIDE_USER], &no_features), 0);
+        assert_int_equal(dataset_cut(&d, 0.3, 1, &rest[0], &held[0], &e), 0);
+        struct interactions copy;
+        bool *none = mem_array(d.train.n, sizeof *none);
+        assert_int_equal(interactions_partition(&d.train, none, USERS, &copy, &held[1], &e), 0);
+        interactions_release(&held[1]);
+        assert_int_equal(dataset_compact(&d, &config, &e), 0);
+        assert_true(d.train.time == NULL && d.unreachable == NULL && (d.train.same != NULL) == (moments > 0));
+        assert_int_equal(dataset_cut(&d, 0.3, 1, &rest[1], &held[1], &e), 0);
+        const struct interactions *pairs[2][2] = {{&copy, &d.train}, {&rest[0], &rest[1]}};
+        for (int p = 0; p < 2; p++) {
+            for (uint32_t u = 0; u < USERS; u++) {
+                assert_int_equal(pairs[p][0]->start[u], pairs[p][1]->start[u]);
+                for (size_t at = pairs[p][0]->start[u]; at <= pairs[p][0]->start[u + 1]; at++) {
+                    size_t n = interactions_history(pairs[p][0], u, at, LAST, row, expected);
+                    assert_int_equal(interactions_history(pairs[p][1], u, at, LAST, row, got), n);
+                    expect_indices(got, n, expected);
+                }
+            }
+        }
+        for (int i = 0; i < 2; i++) {
+            interactions_release(&rest[i]);
+            interactions_release(&held[i]);
+        }
+        interactions_release(&copy);
+        interactions_release(&d.train);
+        feature_rows_release(&d.rows[SIDE_USER]);
+        mem_free(none);
+    }
+}
+
+static void test_compact_keeps_times(void **state)
+{
+    (void)state;
+    struct world w;
+    struct interactions rest, held;
+    struct err e = ERR_INIT;
+    world_init(&w);
+    w.config.data.split.method = SPLIT_NONE;
+    w.config.optimizer.early_stop.enabled = true;
+    struct dataset *d = load(&w);
+    assert_int_equal(dataset_compact(d, &w.config, &e), 0);
+    assert_true(d->train.time != NULL && d->rows[SIDE_USER].pack != NULL && d->rows[SIDE_ITEM].pack == NULL);
+    assert_int_equal(dataset_cut(d, 0.2, 1, &rest, &held, &e), 0);
+    expect_part(d, &held, "u1: i3@30"); /* u2's pair is a repetition */
+    interactions_release(&rest);
+    interactions_release(&held);
+    w.config.optimizer.early_stop.enabled = false;
+    assert_int_equal(dataset_compact(d, &w.config, &e), 0); /* again: nothing more but the times */
+    assert_true(d->train.time == NULL && d->train.same != NULL);
+    dataset_free(d);
+}
+
 /* --- bad input -----------------------------------------------------------------------------------------------------*/
 
 static void test_bad_event_rows(void **state)
@@ -1199,6 +1268,8 @@ int main(void)
         cmocka_unit_test(test_weights),
         cmocka_unit_test(test_bad_weights),
         cmocka_unit_test(test_history_oracle),
+        cmocka_unit_test(test_compact),
+        cmocka_unit_test(test_compact_keeps_times),
         cmocka_unit_test(test_bad_event_rows),
         cmocka_unit_test(test_bad_table_rows),
         cmocka_unit_test(test_errors),
