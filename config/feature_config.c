@@ -75,6 +75,8 @@ static const struct param rows[] = {
      .sentence =
          "share of training rows whose value is hidden, half as unknown, half as missing: trains the rows for both "
          "(default 0.02; 0.005 when the tower has no other feature)"},
+    {"dropout", PARAM_FLOAT, AT(dropout), .default_text = "0", .min = 0, .max = 0.95, .unit = "of the numbers",
+     .sentence = "how many of the embedding's numbers a training row does without, drawn anew each time"},
 };
 static const struct param_table table = {rows, sizeof rows / sizeof rows[0]};
 
@@ -92,6 +94,7 @@ static const struct rule rules[] = {
     {SEQUENCE, 0},                                                             /* last */
     {SEQUENCE, 0},                                                             /* shared */
     {EVERY, 0},                                                                /* unknown_rate */
+    {ID | CATEGORICAL | BUCKETIZED | SEQUENCE, 0},                             /* dropout */
 };
 _Static_assert(sizeof rules / sizeof rules[0] == sizeof rows / sizeof rows[0], "one rule a row");
 

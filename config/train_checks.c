@@ -297,31 +297,68 @@ static void check_features(const struct check *c, const struct tower *t)
     }
 }
 
+enum { MLP = 1 << NETWORK_MLP, DCN = 1 << NETWORK_DCN };
+
+/* Keys of `network` that not every type has. */
+static const struct network_key {
+    const char *key;
+    unsigned types;
+    const char *instead;
+} network_keys[] = {
+    {"layers", MLP | DCN, "mlp"},  {"activation", MLP | DCN, "mlp"}, {"layer_norm", MLP | DCN, "mlp"},
+    {"dropout", MLP | DCN, "mlp"}, {"residual", MLP | DCN, "mlp"},   {"cross_layers", DCN, "dcn"},
+    {"cross_rank", DCN, "dcn"},
+};
+
+/* What acts between layers needs two of them. */
+static void check_between(const struct check *c, const struct tower *t, const char *member, bool is_on)
+{
+    if (is_on && t->config->network.n_widths == 1) {
+        PROBLEM(c, key_join(t->key, member).text,
+                "has no effect with one layer: it acts between layers; add a layer, or remove it");
+    }
+}
+
 static void check_network(const struct check *c, const struct tower *t)
 {
-    struct key_path layers = key_join(t->key, "network.layers");
-    struct key_path activation = key_join(t->key, "network.activation");
-    if (!word_was_read(c, key_join(t->key, "network.type").text, network_type_words[t->config->network])) {
+    const struct network *network = &t->config->network;
+    struct key_path prefix = key_join(t->key, "network");
+    struct key_path layers = key_join(prefix.text, "layers");
+    const char *type = network_type_words[network->type];
+    if (!word_was_read(c, key_join(prefix.text, "type").text, type)) {
         return;
     }
-    if (t->config->network == NETWORK_MLP && !is_given(c, layers.text)) {
+    for (size_t i = 0; i < sizeof network_keys / sizeof network_keys[0]; i++) {
+        struct key_path key = key_join(prefix.text, network_keys[i].key);
+        if (is_given(c, key.text) && (network_keys[i].types & 1U << network->type) == 0) {
+            PROBLEM(c, key.text, "has no effect with type %s; use type: %s, or remove it", type,
+                    network_keys[i].instead);
+        }
+    }
+    if (network->type == NETWORK_NONE) {
+        return;
+    }
+    if (!is_given(c, layers.text)) {
         PROBLEM(c, layers.text,
-                "is missing; type mlp needs the widths of its layers, like [128, 64]; the last is the length "
-                "of the tower's vector");
+                "is missing; type %s needs the widths of its layers, like [128, 64]; the last is the length "
+                "of the tower's vector",
+                type);
+        return;
     }
-    if (t->config->network == NETWORK_NONE && is_given(c, layers.text)) {
-        PROBLEM(c, layers.text, "has no effect with type none; use type: mlp, or remove it");
-    }
-    if (t->config->network == NETWORK_NONE && is_given(c, activation.text)) {
-        PROBLEM(c, activation.text, "has no effect with type none; use type: mlp, or remove it");
+    check_between(c, t, "network.layer_norm", network->layer_norm);
+    check_between(c, t, "network.dropout", network->dropout > 0);
+    if (network->residual && network->n_widths > 0 && !network_has_equal_widths(network)) {
+        PROBLEM(
+            c, key_join(prefix.text, "residual").text,
+            "has no effect: no layer is as wide as the one before it; use layers like [128, 128, 64], or remove it");
     }
 }
 
 /* Length of the tower's vector, 0 when only the data can tell (onehot without a network). */
 static uint64_t output_length(const struct tower_config *t, const struct feature_config *item_id)
 {
-    if (t->network == NETWORK_MLP) {
-        return t->n_layers > 0 ? t->layers[t->n_layers - 1] : 0;
+    if (t->network.type != NETWORK_NONE) {
+        return t->network.n_widths > 0 ? t->network.widths[t->network.n_widths - 1] : 0;
     }
     uint64_t length = 0;
     for (size_t i = 0; i < t->n_features; i++) {

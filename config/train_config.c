@@ -26,41 +26,70 @@ const char *const schedule_type_words[] = {"constant", "step", "cosine", NULL};
 static const char *const index_engine_words[] = {"flat", "faiss", NULL};
 
 static const char *const later_losses[] = {"pointwise", "triplet_hinge", "triplet_logistic", NULL};
-static const char *const later_networks[] = {"dcn", NULL};
 static const char *const later_engines[] = {"native", NULL};
 
 #define AT(member) PARAM_AT(struct train_config, member)
 #define COMBINES "would combine user and item features before the similarity: " TRAIN_EARLY_FUSION
 #define EACH_TOWER "; features and networks belong inside user_tower and item_tower; early fusion belongs to ranking"
 
-#define TOWER_ROWS(tower)                                                                                          \
-    {#tower ".features",                                                                                           \
-     PARAM_NODE,                                                                                                   \
-     0,                                                                                                            \
-     0,                                                                                                            \
-     .need = PARAM_NEEDED,                                                                                         \
-     .sentence = "list of features, see the table of features below"},                                             \
-        {#tower ".network.type",                                                                                   \
-         PARAM_ENUM,                                                                                               \
-         AT(tower.network),                                                                                        \
-         .default_text = "none",                                                                                   \
-         .words = network_type_words,                                                                              \
-         .later = later_networks,                                                                                  \
-         .sentence =                                                                                               \
-             "none: the features' embeddings, one behind the other, are the vector; mlp: fully connected layers"}, \
-        {#tower ".network.layers",                                                                                 \
-         PARAM_INTS,                                                                                               \
-         AT(tower.layers),                                                                                         \
-         .count_offset = offsetof(struct train_config, tower.n_layers),                                            \
-         .min = 1,                                                                                                 \
-         .max = SCHEMA_MAX_DIM,                                                                                    \
-         .unit = "numbers each",                                                                                   \
-         .sentence = "mlp: widths of the layers (at most 8); the last is the length of the vector"},               \
-        {#tower ".network.activation", PARAM_ENUM,                                                                 \
-         AT(tower.activation),         .default_text = "relu",                                                     \
-         .words = activation_words,    .sentence = "mlp: between layers; the last layer is linear"},               \
-    {                                                                                                              \
-#tower ".fusion", PARAM_FIXED, 0, 0, .default_text = "late", .advice = COMBINES EACH_TOWER                 \
+#define TOWER_ROWS(tower)                                                                                             \
+    {#tower ".features",                                                                                              \
+     PARAM_NODE,                                                                                                      \
+     0,                                                                                                               \
+     0,                                                                                                               \
+     .need = PARAM_NEEDED,                                                                                            \
+     .sentence = "list of features, see the table of features below"},                                                \
+        {#tower ".network.type",                                                                                      \
+         PARAM_ENUM,                                                                                                  \
+         AT(tower.network.type),                                                                                      \
+         .default_text = "none",                                                                                      \
+         .words = network_type_words,                                                                                 \
+         .sentence =                                                                                                  \
+             "none: the features' embeddings, one behind the other, are the vector; mlp: fully connected layers; "    \
+             "dcn: cross layers, which multiply features with each other (DCN-v2), then an mlp"},                     \
+        {#tower ".network.layers",                                                                                    \
+         PARAM_INTS,                                                                                                  \
+         AT(tower.network.widths),                                                                                    \
+         .count_offset = offsetof(struct train_config, tower.network.n_widths),                                       \
+         .min = 1,                                                                                                    \
+         .max = NETWORK_MAX_WIDTH,                                                                                    \
+         .unit = "numbers each",                                                                                      \
+         .sentence = "mlp, dcn: widths of the layers (at most 8); the last is the length of the vector"},             \
+        {#tower ".network.activation", PARAM_ENUM,                                                                    \
+         AT(tower.network.activation), .default_text = "relu",                                                        \
+         .words = activation_words,    .sentence = "mlp, dcn: between layers; the last layer is linear"},             \
+        {#tower ".network.layer_norm", PARAM_BOOL, AT(tower.network.layer_norm), .default_text = "false",             \
+         .sentence = "mlp, dcn: normalise each row between layers, before the activation"},                           \
+        {#tower ".network.dropout",                                                                                   \
+         PARAM_FLOAT,                                                                                                 \
+         AT(tower.network.dropout),                                                                                   \
+         .default_text = "0",                                                                                         \
+         .min = 0,                                                                                                    \
+         .max = 0.95,                                                                                                 \
+         .unit = "of the numbers",                                                                                    \
+         .sentence = "mlp, dcn: how many of those between layers a training row does without, drawn anew each time"}, \
+        {#tower ".network.residual", PARAM_BOOL, AT(tower.network.residual), .default_text = "false",                 \
+         .sentence = "mlp, dcn: each layer as wide as the one before it adds what it computes to what it was given"}, \
+        {#tower ".network.cross_layers",                                                                              \
+         PARAM_INT,                                                                                                   \
+         AT(tower.network.cross_layers),                                                                              \
+         .default_text = "2",                                                                                         \
+         .min = 1,                                                                                                    \
+         .max = NETWORK_MAX_CROSS,                                                                                    \
+         .unit = "layers",                                                                                            \
+         .sentence = "dcn: cross layers; n of them give products of up to n + 1 features"},                           \
+        {#tower ".network.cross_rank",                                                                                \
+         PARAM_INT,                                                                                                   \
+         AT(tower.network.cross_rank),                                                                                \
+         .default_text = "0",                                                                                         \
+         .min = 0,                                                                                                    \
+         .max = NETWORK_MAX_WIDTH,                                                                                    \
+         .unit = "columns",                                                                                           \
+         .sentence =                                                                                                  \
+             "dcn: above 0, a cross layer's matrix is the product of two of so many columns: faster for wide inputs " \
+             "(a quarter of the input's width is a good start); 0: a full matrix"},                                   \
+    {                                                                                                                 \
+#tower ".fusion", PARAM_FIXED, 0, 0, .default_text = "late", .advice = COMBINES EACH_TOWER                    \
     }
 
 static const struct param rows[] = {
@@ -226,6 +255,15 @@ static void default_id(char **id, const char *event_column, struct problems *pro
     }
 }
 
+/* Settings that the type does not use are 0. */
+static void settle_network(struct network *network)
+{
+    if (network->type != NETWORK_DCN) {
+        network->cross_layers = 0;
+        network->cross_rank = 0;
+    }
+}
+
 static void write_text(struct train_config *config, const struct node *root, struct problems *problems)
 {
     struct buf text = BUF_INIT;
@@ -250,6 +288,8 @@ static struct train_config *read_tree(const struct node *root, struct problems *
     config->optimizer.early_stop.enabled = node_path(root, "optimizer.early_stop") != NULL;
     default_id(&config->data.users.id, config->data.events.user, problems);
     default_id(&config->data.items.id, config->data.events.item, problems);
+    settle_network(&config->user_tower.network);
+    settle_network(&config->item_tower.network);
     train_checks_run(config, root, problems);
     write_text(config, root, problems);
     return config;

@@ -56,16 +56,14 @@ struct feature_config {
     char multi;          /* '\0': single-valued */
     double unknown_rate; /* share of training rows whose value is hidden, half as unknown, half as missing: trains those
                             two rows, and the tower to do without the value */
+    double dropout;      /* share of the embedding's columns that a training row does without */
     int line;            /* in the configuration file */
 };
 
 struct tower_config {
     struct feature_config *features; /* [n_features] */
     size_t n_features;
-    enum network_type network;
-    uint32_t layers[SCHEMA_MAX_LAYERS];
-    size_t n_layers;
-    enum activation activation;
+    struct network network;
 };
 
 enum loss_type { LOSS_SOFTMAX };

@@ -10,8 +10,6 @@ const char *const side_words[] = {"user", "item", NULL};
 const char *const feature_type_words[] = {"id", "categorical", "onehot", "numeric", "sequence", NULL};
 const char *const feature_transform_words[] = {"standardize", "log", "bucketize", NULL};
 const char *const feature_pooling_words[] = {"mean", "sum", "sqrtn", "recency", NULL};
-const char *const network_type_words[] = {"none", "mlp", NULL};
-const char *const activation_words[] = {"relu", NULL};
 const char *const similarity_words[] = {"dot", "cosine", NULL};
 
 int word_find(const char *const *words, const char *word)
@@ -125,7 +123,10 @@ static int finish_tower(struct tower_spec *spec, const char *side, struct err *e
         }
     }
     spec->input_width = (uint32_t)width;
-    spec->output_dim = spec->network == NETWORK_NONE ? spec->input_width : spec->layers[spec->n_layers - 1];
+    if (network_build(&spec->layers, &spec->network, spec->input_width, e) < 0) {
+        return err_prefix(e, "%s tower", side);
+    }
+    spec->output_dim = spec->layers.output_width;
     if (spec->output_dim == 0 || spec->output_dim > SCHEMA_MAX_DIM) {
         return err_set(e, "the %s tower's vector has %u dimensions; 1 to %d are possible", side, spec->output_dim,
                        SCHEMA_MAX_DIM);
@@ -213,20 +214,45 @@ static json_t *feature_to_json(const struct feature *f)
     return o;
 }
 
+/* Members that say nothing are left out, so that readers that do not know them can read all others' bundles. Dropout is
+ * not part of a trained model. */
+static json_t *network_to_json(const struct network *network)
+{
+    json_t *layers = json_array();
+    for (size_t i = 0; i < network->n_widths; i++) {
+        json_array_append_new(layers, json_integer(network->widths[i]));
+    }
+    bool complete = json_array_size(layers) == network->n_widths;
+    json_t *o = json_pack("{s:s, s:o, s:s}", "type", network_type_words[network->type], "layers", layers, "activation",
+                          activation_words[network->activation]);
+    int bad = complete ? 0 : -1;
+    if (network->layer_norm) {
+        bad |= json_object_set_new(o, "layer_norm", json_true());
+    }
+    if (network->residual) {
+        bad |= json_object_set_new(o, "residual", json_true());
+    }
+    if (network->cross_layers > 0) {
+        bad |= json_object_set_new(o, "cross_layers", json_integer(network->cross_layers));
+    }
+    if (network->cross_rank > 0) {
+        bad |= json_object_set_new(o, "cross_rank", json_integer(network->cross_rank));
+    }
+    if (bad != 0) {
+        json_decref(o);
+        return NULL;
+    }
+    return o;
+}
+
 static json_t *tower_to_json(const struct tower_spec *spec)
 {
     json_t *features = json_array();
-    json_t *layers = json_array();
     for (uint32_t i = 0; i < spec->n_features; i++) {
         json_array_append_new(features, feature_to_json(&spec->features[i]));
     }
-    for (uint32_t i = 0; i < spec->n_layers; i++) {
-        json_array_append_new(layers, json_integer(spec->layers[i]));
-    }
-    bool complete = json_array_size(features) == spec->n_features && json_array_size(layers) == spec->n_layers;
-    json_t *o = json_pack("{s:o, s:{s:s, s:o, s:s}}", "features", features, "network", "type",
-                          network_type_words[spec->network], "layers", layers, "activation",
-                          activation_words[spec->activation]);
+    bool complete = json_array_size(features) == spec->n_features;
+    json_t *o = json_pack("{s:o, s:o}", "features", features, "network", network_to_json(&spec->network));
     if (!complete) {
         json_decref(o);
         return NULL;
@@ -443,30 +469,60 @@ static int get_feature(struct feature *f, const json_t *o, const char *where, st
     return feature_is_embedded(f) && !f->shared ? get_u32(o, "dim", 1, SCHEMA_MAX_DIM, &f->dim, where, e) : 0;
 }
 
-static int get_network(struct tower_spec *spec, const json_t *o, const char *where, struct err *e)
+/* A member that is true or false; absent counts as false. */
+static int get_bool(const json_t *o, const char *key, bool *out, const char *where, struct err *e)
 {
-    static const char *const known[] = {"type", "layers", "activation", NULL};
-    if (check_members(o, known, where, e) < 0) {
-        return -1;
-    }
-    int type = get_word(o, "type", network_type_words, -1, where, e);
-    int activation = get_word(o, "activation", activation_words, ACTIVATION_RELU, where, e);
+    const json_t *value = json_object_get(o, key);
+    *out = json_is_true(value);
+    return value == NULL || json_is_boolean(value) ? 0 : err_set(e, "%s: \"%s\" must be true or false", where, key);
+}
+
+static int get_widths(struct network *network, const json_t *o, const char *where, struct err *e)
+{
     const json_t *layers = json_object_get(o, "layers");
     size_t n = json_array_size(layers);
-    if (type < 0 || activation < 0) {
+    if ((layers != NULL && !json_is_array(layers)) || n > NETWORK_MAX_WIDTHS ||
+        (network->type == NETWORK_NONE) != (n == 0)) {
+        return err_set(e, "%s: mlp and dcn have 1 to %d layers, none has no layers", where, NETWORK_MAX_WIDTHS);
+    }
+    for (size_t i = 0; i < n; i++) {
+        json_int_t width = json_integer_value(json_array_get(layers, i));
+        if (width < 1 || width > NETWORK_MAX_WIDTH) {
+            return err_set(e, "%s: a layer has 1 to %d outputs", where, NETWORK_MAX_WIDTH);
+        }
+        network->widths[network->n_widths++] = (uint32_t)width;
+    }
+    return 0;
+}
+
+static int get_network(struct network *network, const json_t *o, const char *where, struct err *e)
+{
+    static const char *const mlp[] = {"type", "layers", "activation", "layer_norm", "residual", NULL};
+    static const char *const dcn[] = {"type",     "layers",       "activation", "layer_norm",
+                                      "residual", "cross_layers", "cross_rank", NULL};
+    static const char *const none[] = {"type", "layers", "activation", NULL};
+    static const char *const *const members[] = {[NETWORK_NONE] = none, [NETWORK_MLP] = mlp, [NETWORK_DCN] = dcn};
+    int type = get_word(o, "type", network_type_words, -1, where, e);
+    int activation = get_word(o, "activation", activation_words, ACTIVATION_RELU, where, e);
+    if (type < 0 || activation < 0 || check_members(o, members[type], where, e) < 0) {
         return -1;
     }
-    if ((layers != NULL && !json_is_array(layers)) || n > SCHEMA_MAX_LAYERS || (type == NETWORK_NONE) != (n == 0)) {
-        return err_set(e, "%s: an mlp has 1 to %d layers, none has no layers", where, SCHEMA_MAX_LAYERS);
+    network->type = (enum network_type)type;
+    network->activation = (enum activation)activation;
+    if (get_widths(network, o, where, e) < 0 || get_bool(o, "layer_norm", &network->layer_norm, where, e) < 0 ||
+        get_bool(o, "residual", &network->residual, where, e) < 0) {
+        return -1;
     }
-    spec->network = (enum network_type)type;
-    spec->activation = (enum activation)activation;
-    for (size_t i = 0; i < n; i++) {
-        json_int_t size = json_integer_value(json_array_get(layers, i));
-        if (size < 1 || size > SCHEMA_MAX_DIM) {
-            return err_set(e, "%s: a layer has 1 to %d outputs", where, SCHEMA_MAX_DIM);
-        }
-        spec->layers[spec->n_layers++] = (uint32_t)size;
+    if (type == NETWORK_DCN &&
+        (get_u32(o, "cross_layers", 1, NETWORK_MAX_CROSS, &network->cross_layers, where, e) < 0 ||
+         get_u32(o, "cross_rank", 0, NETWORK_MAX_WIDTH, &network->cross_rank, where, e) < 0)) {
+        return -1;
+    }
+    if (network->layer_norm && network->n_widths < 2) {
+        return err_set(e, "%s: \"layer_norm\" needs two layers: it stands between them", where);
+    }
+    if (network->residual && !network_has_equal_widths(network)) {
+        return err_set(e, "%s: \"residual\" needs a layer as wide as the one before it", where);
     }
     return 0;
 }
@@ -499,7 +555,7 @@ static int get_tower(struct tower_spec *spec, const json_t *o, const char *where
     }
     char place[64];
     snprintf(place, sizeof place, "%s.network", where);
-    return get_network(spec, json_object_get(o, "network"), place, e);
+    return get_network(&spec->network, json_object_get(o, "network"), place, e);
 }
 
 int schema_from_json(struct schema *s, const json_t *json, struct err *e)

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "core/err.h"
+#include "core/network.h"
 #include "core/strtab.h"
 
 enum { SCHEMA_UNKNOWN = 0, SCHEMA_MISSING = 1, SCHEMA_FIRST = 2 };
@@ -24,23 +25,19 @@ enum side { SIDE_USER, SIDE_ITEM };
 enum feature_type { FEATURE_ID, FEATURE_CATEGORICAL, FEATURE_ONEHOT, FEATURE_NUMERIC, FEATURE_SEQUENCE };
 enum feature_transform { TRANSFORM_STANDARDIZE, TRANSFORM_LOG, TRANSFORM_BUCKETIZE };
 enum feature_pooling { POOLING_MEAN, POOLING_SUM, POOLING_SQRTN, POOLING_RECENCY };
-enum network_type { NETWORK_NONE, NETWORK_MLP };
-enum activation { ACTIVATION_RELU };
 enum similarity { SIMILARITY_DOT, SIMILARITY_COSINE };
 
 /* Bounds of a half-life, in events: below, all but the latest weigh nothing; above, recency is the mean. */
 #define HALF_LIFE_MIN 0.1
 #define HALF_LIFE_MAX 1e6
 
-enum { SCHEMA_MAX_FEATURES = 64, SCHEMA_MAX_LAYERS = 8, SCHEMA_MAX_NAME = 64, SCHEMA_MAX_DIM = 4096 };
+enum { SCHEMA_MAX_FEATURES = 64, SCHEMA_MAX_NAME = 64, SCHEMA_MAX_DIM = NETWORK_MAX_WIDTH };
 
 /* Words of the enums above, as configuration and manifest spell them; NULL-terminated. */
 extern const char *const side_words[];
 extern const char *const feature_type_words[];
 extern const char *const feature_transform_words[];
 extern const char *const feature_pooling_words[];
-extern const char *const network_type_words[];
-extern const char *const activation_words[];
 extern const char *const similarity_words[];
 
 struct feature {
@@ -55,6 +52,7 @@ struct feature {
     uint32_t last;                    /* sequence: how many of the latest events */
     bool shared;                      /* sequence: reads vocabulary and table of the item tower's id feature */
     char multi;                       /* separator of a multi-valued text, '\0' for single-valued */
+    double dropout;                   /* embedded: share of its columns dropped while training; in no manifest */
 
     /* learned from the train part */
     struct strtab vocab; /* id, categorical without hashing, onehot, sequence; a view, the block is the owner's;
@@ -73,14 +71,12 @@ struct feature {
 struct tower_spec {
     struct feature *features; /* [n_features], owned */
     uint32_t n_features;
-    enum network_type network;
-    enum activation activation; /* between layers; the last layer is linear */
-    uint32_t layers[SCHEMA_MAX_LAYERS];
-    uint32_t n_layers;
+    struct network network;
 
-    /* derived */
+    /* derived by schema_finish */
     uint32_t input_width; /* sum of the features' widths */
     uint32_t output_dim;  /* of the tower's vector */
+    struct network_layers layers;
 };
 
 struct schema {

@@ -34,16 +34,13 @@ int tower_bind(struct tower *t, const struct tower_spec *spec, enum side side, c
             return -1;
         }
     }
-    uint32_t in = spec->input_width;
-    for (uint32_t i = 0; i < spec->n_layers; i++) {
-        snprintf(name, sizeof name, "%s.network.%u.weight", side_words[side], i);
-        t->weight[i] = get_weights(weights, name, spec->layers[i], in, e);
-        snprintf(name, sizeof name, "%s.network.%u.bias", side_words[side], i);
-        t->bias[i] = get_weights(weights, name, spec->layers[i], 0, e);
-        if (t->weight[i] == NULL || t->bias[i] == NULL) {
+    for (uint32_t i = 0; i < spec->layers.n_dense; i++) {
+        const struct dense *d = &spec->layers.dense[i];
+        snprintf(name, sizeof name, "%s.%s", side_words[side], d->name);
+        t->dense[i] = get_weights(weights, name, d->rows, d->columns, e);
+        if (t->dense[i] == NULL) {
             return -1;
         }
-        in = spec->layers[i];
     }
     return 0;
 }
@@ -51,26 +48,32 @@ int tower_bind(struct tower *t, const struct tower_spec *spec, enum side side, c
 int tower_pass_init(struct tower_pass *p, const struct tower_spec *spec, size_t capacity, struct err *e)
 {
     *p = (struct tower_pass){.capacity = capacity};
-    p->input = mem_array(capacity, spec->input_width * sizeof(float));
-    p->output = p->input;
-    bool complete = p->input != NULL;
-    for (uint32_t i = 0; i < spec->n_layers; i++) {
-        p->layer[i] = mem_array(capacity, spec->layers[i] * sizeof(float));
-        complete = complete && p->layer[i] != NULL;
-        p->output = p->layer[i];
+    p->value[0] = mem_array(capacity, spec->input_width * sizeof(float));
+    bool complete = p->value[0] != NULL;
+    for (uint32_t i = 0; i < spec->layers.n; i++) {
+        const struct layer *l = &spec->layers.layer[i];
+        p->value[i + 1] = mem_array(capacity, l->out * sizeof(float));
+        complete = complete && p->value[i + 1] != NULL;
+        if (l->kept > 0) {
+            p->kept[i] = mem_array(capacity, l->kept * sizeof(float));
+            complete = complete && p->kept[i] != NULL;
+        }
     }
     if (!complete) {
         tower_pass_release(p);
         return err_nomem(e);
     }
+    p->input = p->value[0];
+    p->output = p->value[spec->layers.n];
     return 0;
 }
 
 void tower_pass_release(struct tower_pass *p)
 {
-    mem_free(p->input);
-    for (size_t i = 0; i < SCHEMA_MAX_LAYERS; i++) {
-        mem_free(p->layer[i]);
+    mem_free(p->value[0]);
+    for (size_t i = 0; i < NETWORK_MAX_LAYERS; i++) {
+        mem_free(p->value[i + 1]);
+        mem_free(p->kept[i]);
     }
     *p = (struct tower_pass){0};
 }
@@ -110,16 +113,29 @@ static void put_feature(float *out, const struct feature *f, const float *table,
     }
 }
 
-/* y [rows, n] = max(0, y + bias), the maximum only with `relu` */
-static void add_bias(float *y, const float *bias, size_t rows, size_t n, bool relu)
+void tower_drop_input(const struct tower_spec *spec, float *x, size_t rows, const uint64_t *row_key)
 {
-    for (size_t r = 0; r < rows; r++) {
-        float *row = y + r * n;
-        for (size_t i = 0; i < n; i++) {
-            float x = row[i] + bias[i];
-            row[i] = relu && x < 0 ? 0.0f : x;
+    for (uint32_t i = 0; i < spec->n_features; i++) {
+        const struct feature *f = &spec->features[i];
+        if (f->dropout > 0) {
+            layer_drop(x, rows, spec->input_width, f->offset, f->width, (float)f->dropout, row_key, 0);
         }
     }
+}
+
+struct layer_run tower_layer_run(const struct tower *t, const struct tower_pass *p, uint32_t i, size_t rows)
+{
+    const struct layer *l = &t->spec->layers.layer[i];
+    return (struct layer_run){
+        .rows = rows,
+        .weight = t->dense + l->first_dense,
+        .x = p->value[i],
+        .second = l->second >= 0 ? p->value[l->second] : NULL,
+        .y = p->value[i + 1],
+        .kept = p->kept[i],
+        .row_key = p->row_key,
+        .draw = i + 1, /* 0 is the input's */
+    };
 }
 
 void tower_forward(const struct tower *t, const struct feature_rows *rows, size_t first, size_t count,
@@ -133,14 +149,13 @@ void tower_forward(const struct tower *t, const struct feature_rows *rows, size_
             put_feature(out + r * spec->input_width, f, t->embedding[i], &rows->columns[i], first + r);
         }
     }
-    const float *x = p->input;
-    size_t in = spec->input_width;
-    for (uint32_t i = 0; i < spec->n_layers; i++) {
-        size_t n = spec->layers[i];
-        mat_mul_nt(p->layer[i], x, t->weight[i], count, n, in, false);
-        add_bias(p->layer[i], t->bias[i], count, n, i + 1 < spec->n_layers);
-        x = p->layer[i];
-        in = n;
+    if (p->row_key != NULL) {
+        tower_drop_input(spec, p->input, count, p->row_key);
+    }
+    for (uint32_t i = 0; i < spec->layers.n; i++) {
+        const struct layer *l = &spec->layers.layer[i];
+        struct layer_run run = tower_layer_run(t, p, i, count);
+        l->kind->forward(l, &run);
     }
 }
 

@@ -15,11 +15,12 @@
 #include "core/tower.h"
 
 struct tower_gradient {
-    float *input;                     /* [capacity, input_width] */
-    float *layer[SCHEMA_MAX_LAYERS];  /* [capacity, layers[i]]: scratch */
-    float *weight[SCHEMA_MAX_LAYERS]; /* [layers[i], in] */
-    float *bias[SCHEMA_MAX_LAYERS];   /* [layers[i]] */
-    float *output;                    /* where the caller puts dL/d output [capacity, output_dim]; destroyed */
+    float *value[NETWORK_MAX_LAYERS + 1]; /* by the pass's values, shaped like them: scratch */
+    float
+        *second[NETWORK_MAX_LAYERS + 1]; /* what layers that take a value as second input say of it; NULL: none does */
+    float *dense[NETWORK_MAX_DENSE];     /* by the tower's dense parameters, shaped like them */
+    float *input;                        /* value[0]: [capacity, input_width] */
+    float *output; /* the last value: where the caller puts dL/d output [capacity, output_dim]; destroyed */
 };
 
 int tower_gradient_init(struct tower_gradient *g, const struct tower_spec *spec, size_t capacity, struct err *e);

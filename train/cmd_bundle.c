@@ -96,9 +96,20 @@ static void print_tower(const struct tower_spec *spec, const char *side)
         }
         printf(" -> %u columns\n", f->width);
     }
-    printf("  network %s", network_type_words[spec->network]);
-    for (uint32_t i = 0; i < spec->n_layers; i++) {
-        printf(" %u", spec->layers[i]);
+    const struct network *network = &spec->network;
+    printf("  network %s", network_type_words[network->type]);
+    for (size_t i = 0; i < network->n_widths; i++) {
+        printf(" %u", network->widths[i]);
+    }
+    if (network->n_widths > 1) {
+        printf(" %s%s", activation_words[network->activation], network->layer_norm ? ", layer norm" : "");
+    }
+    printf("%s", network->residual ? ", residual" : "");
+    if (network->cross_layers > 0) {
+        printf(", %u cross layers", network->cross_layers);
+    }
+    if (network->cross_rank > 0) {
+        printf(" of rank %u", network->cross_rank);
     }
     printf(", vector of %u\n", spec->output_dim);
 }

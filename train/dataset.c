@@ -271,9 +271,6 @@ static int finish_schema(struct loader *l, struct err *e)
         const struct side_state *s = &l->sides[side];
         struct tower_spec *spec = &d->schema.towers[side];
         spec->network = s->tower->network;
-        spec->activation = s->tower->activation;
-        spec->n_layers = (uint32_t)s->tower->n_layers;
-        memcpy(spec->layers, s->tower->layers, sizeof spec->layers);
         if (learner_finish(s->learner, (enum side)side, &counts[side], &counts[SIDE_ITEM], spec, owned->vocab[side],
                            e) < 0) {
             return -1;

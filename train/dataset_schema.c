@@ -167,6 +167,7 @@ static void declare(struct feature *to, const struct feature_config *from)
     to->last = from->last;
     to->shared = from->shared;
     to->multi = from->multi;
+    to->dropout = from->dropout;
     to->stddev = 1;
 }
 

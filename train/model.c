@@ -47,20 +47,16 @@ static int add_tower(struct model *m, enum side side, int n_states, struct err *
         m->table[side][i] = p;
         t->embedding[i] = m->parameters[p].value;
     }
-    uint32_t in = spec->input_width;
-    for (uint32_t i = 0; i < spec->n_layers; i++) {
-        int w = add_parameter(m, n_states, spec->layers[i], in, false, e);
-        int b = w < 0 ? -1 : add_parameter(m, n_states, spec->layers[i], 0, false, e);
-        if (b < 0) {
+    for (uint32_t i = 0; i < spec->layers.n_dense; i++) {
+        const struct dense *d = &spec->layers.dense[i];
+        int p = add_parameter(m, n_states, d->rows, d->columns, false, e);
+        if (p < 0) {
             return -1;
         }
-        snprintf(m->parameters[w].name, sizeof m->parameters[w].name, "%s.network.%u.weight", side_words[side], i);
-        snprintf(m->parameters[b].name, sizeof m->parameters[b].name, "%s.network.%u.bias", side_words[side], i);
-        m->weight[side][i] = w;
-        m->bias[side][i] = b;
-        t->weight[i] = m->parameters[w].value;
-        t->bias[i] = m->parameters[b].value;
-        in = spec->layers[i];
+        snprintf(m->parameters[p].name, sizeof m->parameters[p].name, "%s.%s", side_words[side], d->name);
+        m->parameters[p].start = d->start;
+        m->dense[side][i] = p;
+        t->dense[i] = m->parameters[p].value;
     }
     return 0;
 }
@@ -88,7 +84,7 @@ struct model *model_new(const struct schema *schema, int n_states, struct err *e
     }
     size_t limit = 0;
     for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
-        limit += schema->towers[side].n_features + 2 * (size_t)schema->towers[side].n_layers;
+        limit += schema->towers[side].n_features + schema->towers[side].layers.n_dense;
     }
     m->schema = schema;
     m->parameters = mem_array(limit, sizeof *m->parameters);
@@ -117,15 +113,20 @@ void model_free(struct model *m)
     mem_free(m);
 }
 
-static bool is_last_layer(const struct model *m, size_t index)
+/* Standard deviation of a parameter's values at the start; 0: they are constant. */
+static double start_deviation(const struct parameter *p, double init_scale)
 {
-    for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
-        uint32_t n = m->schema->towers[side].n_layers;
-        if (n > 0 && m->weight[side][n - 1] == (int)index) {
-            return true;
-        }
+    if (p->is_table) {
+        return init_scale;
     }
-    return false;
+    switch (p->start) {
+    case START_HE:
+        return sqrt(2.0 / (double)p->columns);
+    case START_GLOROT:
+        return sqrt(2.0 / (double)(p->rows + p->columns));
+    default:
+        return 0;
+    }
 }
 
 void model_initialize(struct model *m, double init_scale, uint64_t seed)
@@ -134,15 +135,11 @@ void model_initialize(struct model *m, double init_scale, uint64_t seed)
         struct parameter *p = &m->parameters[i];
         struct rng r;
         rng_seed(&r, seed, i);
-        double scale = 0;
-        if (p->is_table) {
-            scale = init_scale;
-        } else if (p->columns > 0) {
-            scale = is_last_layer(m, i) ? sqrt(2.0 / (double)(p->rows + p->columns)) : sqrt(2.0 / (double)p->columns);
-        }
+        float deviation = (float)start_deviation(p, init_scale);
+        float constant = !p->is_table && p->start == START_ONE ? 1.0f : 0.0f;
         size_t n = parameter_size(p);
         for (size_t j = 0; j < n; j++) {
-            p->value[j] = scale > 0 ? (float)scale * rng_normal(&r) : 0.0f;
+            p->value[j] = deviation > 0 ? deviation * rng_normal(&r) : constant;
         }
         for (int s = 0; s < 2; s++) {
             if (p->state[s] != NULL) {

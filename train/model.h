@@ -1,5 +1,5 @@
 /*
- * train/model.h: the parameters that training changes: embedding tables, layer weights and biases of both towers.
+ * train/model.h: the parameters that training changes: embedding tables and dense parameters of both towers.
  *
  * Shapes and names are those of core/tower.h. `towers` points into the parameters, so that the one forward pass of
  * core/tower.h serves training, too. Values are written only by the trainer's update phase.
@@ -19,6 +19,7 @@ struct parameter {
     char name[SCHEMA_MAX_NAME + 40]; /* as in weights.safetensors */
     size_t rows, columns;            /* columns 0: a vector */
     bool is_table;                   /* an embedding table: its gradient is sparse */
+    enum dense_start start;          /* of the others */
     float *value;                    /* [rows, columns] */
     float *state[2];                 /* of the optimizer, shaped like value; NULL where it keeps none */
 };
@@ -33,18 +34,17 @@ struct model {
     const struct schema *schema; /* borrowed */
     struct parameter *parameters;
     size_t n_parameters;
-    int table[2][SCHEMA_MAX_FEATURES];                            /* index of a feature's table, -1: none; a shared
-                                                                     sequence has the item id's */
-    int weight[2][SCHEMA_MAX_LAYERS], bias[2][SCHEMA_MAX_LAYERS]; /* index of a layer's parameters */
-    struct tower towers[2];                                       /* by side; views of the values */
+    int table[2][SCHEMA_MAX_FEATURES]; /* index of a feature's table, -1: none; a shared sequence has the item id's */
+    int dense[2][NETWORK_MAX_DENSE];   /* index of a dense parameter */
+    struct tower towers[2];            /* by side; views of the values */
 };
 
 /* Allocates everything, with `n_states` optimizer arrays a parameter (zeroed); values are set by model_initialize. */
 struct model *model_new(const struct schema *schema, int n_states, struct err *e);
 void model_free(struct model *m);
 
-/* Random start, the same for the same seed: embeddings N(0, init_scale^2), hidden layers He et al. (ICCV 2015), the last
- * layer Glorot & Bengio (AISTATS 2010), biases 0; optimizer state 0. */
+/* Random start, the same for the same seed: embeddings N(0, init_scale^2), dense parameters as their layers declare them
+ * (core/layer.h); optimizer state 0. */
 void model_initialize(struct model *m, double init_scale, uint64_t seed);
 
 /* Copies all values (not the optimizer's state) between models of the same schema. */

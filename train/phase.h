@@ -45,10 +45,11 @@ struct worker {
     struct feature_rows rows[2];   /* encoded share; items: positives, then negatives */
     struct tower_pass pass[2];
     struct tower_gradient gradient[2];
-    float *norms[2];     /* [share] */
-    float *scores;       /* [SCORE_BLOCK, candidates] */
-    float *positive;     /* [SCORE_BLOCK] */
-    float *item_partial; /* [batch + negatives, dim] */
+    float *norms[2];      /* [share] */
+    uint64_t *row_key[2]; /* [share] what dropout of a row draws from */
+    float *scores;        /* [SCORE_BLOCK, candidates] */
+    float *positive;      /* [SCORE_BLOCK] */
+    float *item_partial;  /* [batch + negatives, dim] */
     int32_t *history;
     int32_t *first_of, *next_of; /* [n_items], [candidates]: where an item is among the candidates, NO_SLOT: nowhere */
     struct row_sums *sums;       /* by parameter with clipping, when all are needed at once; else one for all */

@@ -56,6 +56,27 @@ static int encode_user(struct worker *w, size_t event)
     return feature_rows_set_bag(rows, (uint32_t)t->d->history, w->history, n);
 }
 
+/* What dropout of a row draws from, the same on whatever thread; `row` counts from the batch's first. */
+static uint64_t row_key(const struct trainer *t, enum side side, size_t row)
+{
+    uint64_t key = rng_mix(t->config->seed + 0x64726f706f757401u);
+    key = rng_mix(key + ((uint64_t)t->epoch << 1 | (uint64_t)side));
+    key = rng_mix(key + t->batch);
+    return rng_mix(key + row);
+}
+
+static void draw_keys(struct worker *w)
+{
+    size_t n = range_size(w->users);
+    for (size_t i = 0; i < n; i++) {
+        w->row_key[SIDE_USER][i] = row_key(w->t, SIDE_USER, w->users.begin + i);
+        w->row_key[SIDE_ITEM][i] = row_key(w->t, SIDE_ITEM, w->users.begin + i);
+    }
+    for (size_t i = 0; i < range_size(w->negatives); i++) {
+        w->row_key[SIDE_ITEM][n + i] = row_key(w->t, SIDE_ITEM, w->t->count + w->negatives.begin + i);
+    }
+}
+
 static int encode_share(struct worker *w)
 {
     struct trainer *t = w->t;
@@ -112,6 +133,7 @@ void phase_forward(struct worker *w)
     if (atomic_load(&t->out_of_memory)) { /* rows may be incomplete */
         return;
     }
+    draw_keys(w);
     forward_side(w, SIDE_USER);
     forward_side(w, SIDE_ITEM);
     publish_vectors(w, SIDE_USER, w->pass[SIDE_USER].output, 0, t->user_vectors + w->users.begin * t->dim, n);

@@ -133,12 +133,9 @@ static float *dense_gradient(struct worker *w, int parameter)
 {
     const struct model *m = w->t->model;
     for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
-        for (uint32_t i = 0; i < m->schema->towers[side].n_layers; i++) {
-            if (m->weight[side][i] == parameter) {
-                return w->gradient[side].weight[i];
-            }
-            if (m->bias[side][i] == parameter) {
-                return w->gradient[side].bias[i];
+        for (uint32_t i = 0; i < m->schema->towers[side].layers.n_dense; i++) {
+            if (m->dense[side][i] == parameter) {
+                return w->gradient[side].dense[i];
             }
         }
     }

@@ -261,13 +261,15 @@ static int worker_init(struct worker *w, struct trainer *t, unsigned id, struct 
     for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
         const struct tower_spec *spec = &t->d->schema.towers[side];
         w->norms[side] = mem_array(capacity[side], sizeof(float));
-        if (w->norms[side] == NULL || feature_rows_init(&w->rows[side], spec) < 0) {
+        w->row_key[side] = mem_array(capacity[side], sizeof(uint64_t));
+        if (w->norms[side] == NULL || w->row_key[side] == NULL || feature_rows_init(&w->rows[side], spec) < 0) {
             return err_nomem(e);
         }
         if (tower_pass_init(&w->pass[side], spec, capacity[side], e) < 0 ||
             tower_gradient_init(&w->gradient[side], spec, capacity[side], e) < 0) {
             return -1;
         }
+        w->pass[side].row_key = w->row_key[side];
     }
     size_t last = t->d->history >= 0 ? t->d->schema.towers[SIDE_USER].features[t->d->history].last : 1;
     w->scores = mem_array(SCORE_BLOCK * t->max_candidates, sizeof *w->scores);
@@ -298,6 +300,7 @@ static void worker_release(struct worker *w)
         tower_pass_release(&w->pass[side]);
         tower_gradient_release(&w->gradient[side]);
         mem_free(w->norms[side]);
+        mem_free(w->row_key[side]);
     }
     mem_free(w->scores);
     mem_free(w->positive);

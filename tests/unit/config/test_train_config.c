@@ -150,11 +150,11 @@ static void test_whole(void **state)
     assert_int_equal(f[7].dim, 32);
     assert_true(f[0].unknown_rate == 0.02);
     assert_true(c->item_tower.features[0].unknown_rate == 0.005);
-    assert_int_equal(c->user_tower.network, NETWORK_MLP);
-    assert_int_equal(c->user_tower.n_layers, 2);
-    assert_int_equal(c->user_tower.layers[0], 128);
-    assert_int_equal(c->user_tower.layers[1], 64);
-    assert_int_equal(c->item_tower.network, NETWORK_NONE);
+    assert_int_equal(c->user_tower.network.type, NETWORK_MLP);
+    assert_int_equal(c->user_tower.network.n_widths, 2);
+    assert_int_equal(c->user_tower.network.widths[0], 128);
+    assert_int_equal(c->user_tower.network.widths[1], 64);
+    assert_int_equal(c->item_tower.network.type, NETWORK_NONE);
     assert_int_equal(c->similarity, SIMILARITY_COSINE);
     assert_true(c->loss.temperature == 0.07);
     assert_true(c->optimizer.lr == 0.05);
@@ -353,9 +353,9 @@ static void test_keys(void **state)
                   "hard\n");
     expect_change(whole, "seed: 1", "seed: 1\nseed: 2",
                   "c.yaml:31: the key \"seed\" is given twice, first in line 30; remove one\n");
-    expect_change(
-        whole, "{type: mlp, layers: [128, 64], activation: relu}", "mlp",
-        "c.yaml:17: user_tower.network: must be a mapping with keys of: type, layers, activation; it is a value\n");
+    expect_change(whole, "{type: mlp, layers: [128, 64], activation: relu}", "mlp",
+                  "c.yaml:17: user_tower.network: must be a mapping with keys of: type, layers, activation, "
+                  "layer_norm, dropout, residual, cross_layers, cross_rank; it is a value\n");
     expect_change(
         whole, "  events: {path: clicks.csv, user: user_id, item: item_id, time: ts, label: clicked}\n", "",
         "c.yaml:1: data.events.path: is missing; it is: file of events: a row for each time a user met an item\n"
@@ -382,14 +382,66 @@ static void test_other_versions(void **state)
                   "c.yaml:32: index.engine: \"native\" is not in this version; known: flat, faiss\n");
     expect_change(whole, "type: softmax", "type: triplet_hinge",
                   "c.yaml:22: loss.type: \"triplet_hinge\" is not in this version; known: softmax\n");
-    expect_change(whole, "type: mlp", "type: dcn",
-                  "c.yaml:17: user_tower.network.type: \"dcn\" is not in this version; known: none, mlp\n");
-    expect_change(whole, "{type: none}", "{layers: [64]}",
-                  "c.yaml:20: item_tower.network.layers: has no effect with type none; use type: mlp, or remove it\n");
     expect_change(whole, "popularity: 0", "popularity: 4",
                   "c.yaml:23: negatives.popularity: is not in this version; known: 0\n");
     expect_change(whole, "source: none", "source: mined",
                   "c.yaml:23: negatives.hard.source: is not in this version; known: none\n");
+}
+
+#define MLP "{type: mlp, layers: [128, 64], activation: relu}"
+
+static void test_networks(void **state)
+{
+    (void)state;
+    struct train_config *c;
+    char *text = replaced(whole, MLP,
+                          "{type: dcn, layers: [96, 96, 64], activation: leaky_relu, layer_norm: true, dropout: 0.25, "
+                          "residual: true, cross_layers: 3, cross_rank: 16}");
+    c = load(text, NULL, 0);
+    const struct network *n = &c->user_tower.network;
+    assert_true(n->type == NETWORK_DCN && n->n_widths == 3 && n->widths[1] == 96);
+    assert_true(n->activation == ACTIVATION_LEAKY_RELU && n->layer_norm && n->residual && n->dropout == 0.25);
+    assert_true(n->cross_layers == 3 && n->cross_rank == 16);
+    assert_true(c->item_tower.network.cross_layers == 0); /* none: nothing of a dcn */
+    train_config_free(c);
+    free(text);
+    text = replaced(whole, "type: mlp", "type: dcn");
+    c = load(text, NULL, 0);
+    assert_true(c->user_tower.network.cross_layers == 2 && c->user_tower.network.cross_rank == 0);
+    train_config_free(c);
+    free(text);
+    accept_change(whole, MLP, "{type: mlp, layers: [64, 64], residual: true, activation: gelu}");
+    accept_change(whole, MLP, "{type: mlp, layers: [64], activation: relu, layer_norm: false, dropout: 0}");
+    expect_change(whole, "{type: none}", "{layers: [64]}",
+                  "c.yaml:20: item_tower.network.layers: has no effect with type none; use type: mlp, or remove it\n");
+    expect_change(whole, "{type: none}", "{type: none, residual: true, cross_rank: 4}",
+                  "c.yaml:20: item_tower.network.residual: has no effect with type none; use type: mlp, or remove it\n"
+                  "c.yaml:20: item_tower.network.cross_rank: has no effect with type none; use type: dcn, or remove "
+                  "it\n");
+    expect_change(whole, MLP, "{type: mlp, layers: [64], cross_layers: 2}",
+                  "c.yaml:17: user_tower.network.cross_layers: has no effect with type mlp; use type: dcn, or remove "
+                  "it\n");
+    expect_change(whole, MLP, "{type: mlp, layers: [64], layer_norm: true, dropout: 0.1}",
+                  "c.yaml:17: user_tower.network.layer_norm: has no effect with one layer: it acts between layers; add "
+                  "a layer, or remove it\n"
+                  "c.yaml:17: user_tower.network.dropout: has no effect with one layer: it acts between layers; add a "
+                  "layer, or remove it\n");
+    expect_change(whole, MLP, "{type: mlp, layers: [128, 64], residual: true}",
+                  "c.yaml:17: user_tower.network.residual: has no effect: no layer is as wide as the one before it; "
+                  "use layers like [128, 128, 64], or remove it\n");
+    expect_change(whole, MLP, "{type: dcn, cross_layers: 2}",
+                  "c.yaml:17: user_tower.network.layers: is missing; type dcn needs the widths of its layers, like "
+                  "[128, 64]; the last is the length of the tower's vector\n");
+    expect_change(whole, MLP, "{type: dcn, layers: [64], cross_layers: 9}",
+                  "c.yaml:17: user_tower.network.cross_layers: \"9\" is out of range; allowed: 1 to 8 layers\n");
+    expect_change(whole, MLP, "{type: mlp, layers: [64, 64], dropout: 1}",
+                  "c.yaml:17: user_tower.network.dropout: \"1\" is out of range; allowed: 0 to 0.95 of the numbers\n");
+    expect_change(whole, "type: id,          dim: 32}", "type: id, dim: 32, dropout: 0.96}",
+                  "c.yaml:9: user_tower.features.0.dropout: \"0.96\" is out of range; allowed: 0 to 0.95 of the "
+                  "numbers\n");
+    expect_change(whole, "{name: gender,   type: onehot}", "{name: gender, type: onehot, dropout: 0.1}",
+                  "c.yaml:10: user_tower.features.1.dropout: has no effect on type onehot; it is for: id, categorical, "
+                  "numeric with bucketize, sequence; remove it or change the type\n");
 }
 
 static void test_features(void **state)
@@ -782,8 +834,8 @@ static void test_set(void **state)
                           "optimizer.epochs=4",
                           "threads=2"};
     struct train_config *c = load(whole, sets, sizeof sets / sizeof sets[0]);
-    assert_int_equal(c->user_tower.n_layers, 3);
-    assert_int_equal(c->user_tower.layers[1], 32);
+    assert_int_equal(c->user_tower.network.n_widths, 3);
+    assert_int_equal(c->user_tower.network.widths[1], 32);
     assert_int_equal(c->user_tower.features[0].dim, 16);
     assert_false(c->optimizer.early_stop.enabled);
     assert_true(c->loss.temperature == 0.2);
@@ -902,33 +954,20 @@ static void test_memory_problems(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_whole),
-        cmocka_unit_test(test_ids_only),
-        cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_text_round_trip),
-        cmocka_unit_test(test_paths),
-        cmocka_unit_test(test_delimiters),
-        cmocka_unit_test(test_columns),
-        cmocka_unit_test(test_values),
-        cmocka_unit_test(test_keys),
-        cmocka_unit_test(test_other_versions),
-        cmocka_unit_test(test_features),
-        cmocka_unit_test(test_sequences),
-        cmocka_unit_test(test_together),
-        cmocka_unit_test(test_optimizers),
-        cmocka_unit_test(test_files),
-        cmocka_unit_test(test_many_at_once),
-        cmocka_unit_test(test_problem_limit),
-        cmocka_unit_test(test_late_fusion),
-        cmocka_unit_test(test_late_fusion_columns),
-        cmocka_unit_test(test_same_id_name),
-        cmocka_unit_test(test_no_table),
-        cmocka_unit_test(test_set),
-        cmocka_unit_test(test_set_creates),
-        cmocka_unit_test(test_set_problems),
-        cmocka_unit_test(test_set_text),
-        cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_memory_problems),
+        cmocka_unit_test(test_whole),        cmocka_unit_test(test_ids_only),
+        cmocka_unit_test(test_defaults),     cmocka_unit_test(test_text_round_trip),
+        cmocka_unit_test(test_paths),        cmocka_unit_test(test_delimiters),
+        cmocka_unit_test(test_columns),      cmocka_unit_test(test_values),
+        cmocka_unit_test(test_keys),         cmocka_unit_test(test_other_versions),
+        cmocka_unit_test(test_networks),     cmocka_unit_test(test_features),
+        cmocka_unit_test(test_sequences),    cmocka_unit_test(test_together),
+        cmocka_unit_test(test_optimizers),   cmocka_unit_test(test_files),
+        cmocka_unit_test(test_many_at_once), cmocka_unit_test(test_problem_limit),
+        cmocka_unit_test(test_late_fusion),  cmocka_unit_test(test_late_fusion_columns),
+        cmocka_unit_test(test_same_id_name), cmocka_unit_test(test_no_table),
+        cmocka_unit_test(test_set),          cmocka_unit_test(test_set_creates),
+        cmocka_unit_test(test_set_problems), cmocka_unit_test(test_set_text),
+        cmocka_unit_test(test_memory),       cmocka_unit_test(test_memory_problems),
         cmocka_unit_test(test_evaluate),
     };
     return cmocka_run_group_tests(tests, make_files, leave_directory);

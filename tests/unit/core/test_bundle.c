@@ -99,7 +99,6 @@ static void put_weights(const char *dir, const struct schema *s, struct rng *r)
     size_t n = 0;
     for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
         const struct tower_spec *spec = &s->towers[side];
-        uint32_t width = spec->input_width;
         for (uint32_t i = 0; i < spec->n_features; i++) {
             const struct feature *f = &spec->features[i];
             if (feature_is_embedded(f)) {
@@ -107,12 +106,10 @@ static void put_weights(const char *dir, const struct schema *s, struct rng *r)
                 tensors[n++] = (struct tensor){.rows = f->rows, .columns = f->dim};
             }
         }
-        for (uint32_t i = 0; i < spec->n_layers; i++) {
-            snprintf(names[n], sizeof names[n], "%s.network.%u.weight", side_words[side], i);
-            tensors[n++] = (struct tensor){.rows = spec->layers[i], .columns = width};
-            snprintf(names[n], sizeof names[n], "%s.network.%u.bias", side_words[side], i);
-            tensors[n++] = (struct tensor){.rows = spec->layers[i]};
-            width = spec->layers[i];
+        for (uint32_t i = 0; i < spec->layers.n_dense; i++) {
+            const struct dense *d = &spec->layers.dense[i];
+            snprintf(names[n], sizeof names[n], "%s.%s", side_words[side], d->name);
+            tensors[n++] = (struct tensor){.rows = d->rows, .columns = d->columns};
         }
     }
     for (size_t i = 0; i < n; i++) {

@@ -13,7 +13,9 @@ static void the_example_writes_a_bundle(void **state)
     if (page == NULL) {
         fail_msg("%s", e.message);
     }
-    const char *begin = strstr(page, "\n```python\n");
+    const char *begin = strstr(page, "\n## A bundle from Python\n");
+    assert_non_null(begin);
+    begin = strstr(begin, "\n```python\n");
     assert_non_null(begin);
     begin += strlen("\n```python\n");
     const char *end = strstr(begin, "\n```\n");

@@ -72,6 +72,33 @@ static void round_trip(void **state)
     model_release(&m);
 }
 
+static void networks_round_trip(void **state)
+{
+    (void)state;
+    const char *const networks[] = {
+        "{\"type\":\"mlp\",\"layers\":[4,2],\"activation\":\"gelu\",\"layer_norm\":true}",
+        "{\"type\":\"mlp\",\"layers\":[2,2],\"activation\":\"leaky_relu\",\"residual\":true}",
+        "{\"type\":\"dcn\",\"layers\":[2],\"activation\":\"relu\",\"cross_layers\":8}",
+        "{\"type\":\"dcn\",\"layers\":[2],\"activation\":\"relu\",\"cross_layers\":1,\"cross_rank\":1}",
+        "{\"type\":\"mlp\",\"layers\":[3,2],\"activation\":\"relu\"}", /* as bundles were written before */
+    };
+    for (size_t i = 0; i < sizeof networks / sizeof *networks; i++) {
+        struct schema s;
+        struct err e = ERR_INIT;
+        json_t *json = parse(with_network(networks[i]));
+        check_ok(&e, schema_from_json(&s, json, &e));
+        check_ok(&e, schema_finish(&s, &e));
+        s.towers[SIDE_USER].network.dropout = 0.5; /* stays behind */
+        json_t *back = schema_to_json(&s);
+        json_t *wanted = parse(networks[i]);
+        assert_true(json_equal(json_object_get(json_object_get(back, "user_tower"), "network"), wanted));
+        json_decref(wanted);
+        json_decref(back);
+        json_decref(json);
+        schema_release(&s);
+    }
+}
+
 /* Floats come back to the bit through the text that a manifest is. */
 static void floats_survive_the_text(void **state)
 {
@@ -334,7 +361,22 @@ static void bad_networks_are_refused(void **state)
         "{\"type\":\"none\",\"layers\":[2]}",
         "{\"type\":\"none\",\"layers\":\"x\"}",
         "{\"type\":\"mlp\",\"layers\":[2],\"activation\":\"tanh\"}",
-        "{\"type\":\"mlp\",\"layers\":[2],\"dropout\":0.5}",
+        "{\"type\":\"mlp\",\"layers\":[2],\"dropout\":0.5}", /* for training, not part of a model */
+        "{\"type\":\"mlp\",\"layers\":[3,2],\"layer_norm\":1}",
+        "{\"type\":\"mlp\",\"layers\":[2],\"layer_norm\":true}",
+        "{\"type\":\"mlp\",\"layers\":[3,2],\"residual\":true}",
+        "{\"type\":\"mlp\",\"layers\":[2,2],\"residual\":\"yes\"}",
+        "{\"type\":\"mlp\",\"layers\":[2],\"cross_layers\":1}",
+        "{\"type\":\"mlp\",\"layers\":[2],\"activation\":\"none\"}",
+        "{\"type\":\"none\",\"layers\":[],\"layer_norm\":false}",
+        "{\"type\":\"dcn\",\"layers\":[2]}",
+        "{\"type\":\"dcn\",\"cross_layers\":2}",
+        "{\"type\":\"dcn\",\"layers\":[],\"cross_layers\":2}",
+        "{\"type\":\"dcn\",\"layers\":[2],\"cross_layers\":0}",
+        "{\"type\":\"dcn\",\"layers\":[2],\"cross_layers\":9}",
+        "{\"type\":\"dcn\",\"layers\":[2],\"cross_layers\":1.5}",
+        "{\"type\":\"dcn\",\"layers\":[2],\"cross_layers\":1,\"cross_rank\":-1}",
+        "{\"type\":\"dcn\",\"layers\":[2],\"cross_layers\":1,\"cross_rank\":4097}",
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         check_refused(with_network(cases[i]), "user_tower.network");
@@ -436,6 +478,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(round_trip),
+        cmocka_unit_test(networks_round_trip),
         cmocka_unit_test(floats_survive_the_text),
         cmocka_unit_test(derived_sizes),
         cmocka_unit_test(towers_must_meet),

@@ -5,6 +5,7 @@
 
 #include "core/tower.h"
 #include "core/vecmath.h"
+#include "tests/unit/naive_network.h"
 
 static void add(struct feature_rows *rows, const char *text)
 {
@@ -38,10 +39,10 @@ static void a_network_by_hand(void **state)
     const float b1[2] = {0, 1};
     struct tower t = {.spec = &m.schema.towers[SIDE_USER]};
     t.embedding[0] = embedding;
-    t.weight[0] = w0;
-    t.bias[0] = b0;
-    t.weight[1] = w1;
-    t.bias[1] = b1;
+    t.dense[0] = w0;
+    t.dense[1] = b0;
+    t.dense[2] = w1;
+    t.dense[3] = b1;
     struct feature_rows rows;
     struct tower_pass pass;
     struct err e = ERR_INIT;
@@ -68,7 +69,7 @@ static void a_network_by_hand(void **state)
 
 struct random_tower {
     struct tower tower;
-    float *owned[2 * SCHEMA_MAX_LAYERS + SCHEMA_MAX_FEATURES];
+    float *owned[NETWORK_MAX_DENSE + SCHEMA_MAX_FEATURES];
     size_t n;
 };
 
@@ -88,12 +89,12 @@ static void random_tower_init(struct random_tower *t, const struct tower_spec *s
             t->tower.embedding[i] = random_weights(t, r, (size_t)f->rows * f->dim);
         }
     }
-    size_t in = spec->input_width;
-    for (uint32_t i = 0; i < spec->n_layers; i++) {
-        t->tower.weight[i] = random_weights(t, r, spec->layers[i] * in);
-        vec_scale(t->owned[t->n - 1], 1.0f / sqrtf((float)in), spec->layers[i] * in); /* keeps sizes as training does */
-        t->tower.bias[i] = random_weights(t, r, spec->layers[i]);
-        in = spec->layers[i];
+    for (uint32_t i = 0; i < spec->layers.n_dense; i++) {
+        const struct dense *d = &spec->layers.dense[i];
+        size_t columns = d->columns > 0 ? d->columns : 1;
+        t->tower.dense[i] = random_weights(t, r, d->rows * columns);
+        vec_scale(t->owned[t->n - 1], 1.0f / sqrtf((float)columns),
+                  d->rows * columns); /* keeps sizes as training does */
     }
 }
 
@@ -151,22 +152,10 @@ static void naive_input(const struct tower *t, const struct feature_rows *rows, 
 
 static void naive_forward(const struct tower *t, const struct feature_rows *rows, size_t row, double *out)
 {
-    double x[256];
-    double y[256];
+    double x[NAIVE_WIDEST] = {0};
     naive_input(t, rows, row, x);
-    size_t in = t->spec->input_width;
-    for (uint32_t l = 0; l < t->spec->n_layers; l++) {
-        for (uint32_t i = 0; i < t->spec->layers[l]; i++) {
-            y[i] = (double)t->bias[l][i];
-            for (size_t j = 0; j < in; j++) {
-                y[i] += (double)t->weight[l][i * in + j] * x[j];
-            }
-            y[i] = l + 1 < t->spec->n_layers && y[i] < 0 ? 0 : y[i];
-        }
-        in = t->spec->layers[l];
-        memcpy(x, y, in * sizeof *x);
-    }
-    memcpy(out, x, in * sizeof *out);
+    naive_network(t, x);
+    memcpy(out, x, t->spec->output_dim * sizeof *out);
 }
 
 static void add_random_row(struct feature_rows *rows, struct rng *r)
@@ -238,10 +227,25 @@ static void compare_with_oracle(const char *json, struct rng *r)
     model_release(&m);
 }
 
-#define NETWORK(layers)                                                                                              \
-    "{\"user_tower\":{\"features\":[" MODEL_USER_FEATURES "],\"network\":{\"type\":\"mlp\",\"layers\":" layers "}}," \
-    "\"item_tower\":{\"features\":[" MODEL_ITEM_FEATURES "],\"network\":{\"type\":\"mlp\",\"layers\":" layers        \
+#define NETWORK_OF(type, members)                                                                                    \
+    "{\"user_tower\":{\"features\":[" MODEL_USER_FEATURES "],\"network\":{\"type\":\"" type "\",\"layers\":" members \
+    "}},"                                                                                                            \
+    "\"item_tower\":{\"features\":[" MODEL_ITEM_FEATURES "],\"network\":{\"type\":\"" type "\",\"layers\":" members  \
     "}},\"similarity\":\"dot\"}"
+#define NETWORK(layers) NETWORK_OF("mlp", layers)
+
+static const char *const kinds_of_network[] = {
+    NETWORK_OF("mlp", "[33,17],\"activation\":\"gelu\""),
+    NETWORK_OF("mlp", "[33,17],\"activation\":\"leaky_relu\""),
+    NETWORK_OF("mlp", "[33,24,17],\"layer_norm\":true"),
+    NETWORK_OF("mlp", "[33,24,17],\"layer_norm\":true,\"activation\":\"gelu\""),
+    NETWORK_OF("mlp", "[17,17,17],\"residual\":true"),
+    NETWORK_OF("mlp", "[17,17,9,9],\"residual\":true,\"layer_norm\":true,\"activation\":\"gelu\""),
+    NETWORK_OF("dcn", "[17],\"cross_layers\":1"),
+    NETWORK_OF("dcn", "[24,17],\"cross_layers\":3"),
+    NETWORK_OF("dcn", "[24,17],\"cross_layers\":3,\"cross_rank\":2"),
+    NETWORK_OF("dcn", "[17,17],\"cross_layers\":2,\"cross_rank\":3,\"residual\":true,\"layer_norm\":true"),
+};
 
 static void equals_the_oracle(void **state)
 {
@@ -253,6 +257,9 @@ static void equals_the_oracle(void **state)
         compare_with_oracle(NETWORK("[33,17]"), &r);
         compare_with_oracle(NETWORK("[64,32,16,8,5]"), &r);
         compare_with_oracle(MODEL_JSON("dot"), &r);
+        for (size_t i = 0; i < sizeof kinds_of_network / sizeof *kinds_of_network; i++) {
+            compare_with_oracle(kinds_of_network[i], &r);
+        }
     }
 }
 

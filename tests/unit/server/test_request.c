@@ -58,9 +58,7 @@ static int set_up(void **state)
     f.bundle.schema.towers[SIDE_USER] = (struct tower_spec){.features = f.user, .n_features = 2};
     f.bundle.schema.towers[SIDE_ITEM] = (struct tower_spec){.features = f.item, .n_features = 1};
     for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
-        f.bundle.schema.towers[side].network = NETWORK_MLP;
-        f.bundle.schema.towers[side].n_layers = 1;
-        f.bundle.schema.towers[side].layers[0] = 4;
+        f.bundle.schema.towers[side].network = (struct network){.type = NETWORK_MLP, .widths = {4}, .n_widths = 1};
     }
     struct err e = ERR_INIT;
     assert_int_equal(schema_finish(&f.bundle.schema, &e), 0);

@@ -13,10 +13,10 @@
 #include "core/mem.h"
 #include "core/rng.h"
 #include "core/vecmath.h"
+#include "tests/unit/naive_network.h"
 #include "train/backward.h"
 
-enum { ROWS = 6, IN = 9, WIDEST = 11, LAYERS = 3 };
-static const uint32_t widths[LAYERS] = {11, 7, 5};
+enum { ROWS = 6, IN = 9, WIDEST = 11 };
 
 static void expect_near(double a, double b, double tolerance)
 {
@@ -86,38 +86,63 @@ struct rig {
     struct tower tower;
     struct tower_pass pass;
     struct tower_gradient gradient;
-    float weight[LAYERS][WIDEST * WIDEST], bias[LAYERS][WIDEST], input[ROWS * IN];
+    float dense[NETWORK_MAX_DENSE][WIDEST * WIDEST];
     float wanted[ROWS * WIDEST]; /* f = sum of wanted * output */
 };
 
-static void rig_open(struct rig *g, uint32_t layers, size_t capacity)
+static const struct network networks[] = {
+    {.type = NETWORK_NONE},
+    {.type = NETWORK_MLP, .widths = {11}, .n_widths = 1},
+    {.type = NETWORK_MLP, .widths = {11, 7}, .n_widths = 2},
+    {.type = NETWORK_MLP, .widths = {11, 7, 5}, .n_widths = 3},
+    {.type = NETWORK_MLP, .widths = {11, 7, 5}, .n_widths = 3, .activation = ACTIVATION_LEAKY_RELU},
+    {.type = NETWORK_MLP, .widths = {11, 8, 5}, .n_widths = 3, .activation = ACTIVATION_GELU},
+    {.type = NETWORK_MLP, .widths = {11, 8, 5}, .n_widths = 3, .layer_norm = true},
+    {.type = NETWORK_MLP, .widths = {9, 10, 5}, .n_widths = 3, .activation = ACTIVATION_GELU, .layer_norm = true},
+    {.type = NETWORK_MLP, .widths = {7, 7, 7, 5, 5}, .n_widths = 5, .residual = true},
+    {.type = NETWORK_MLP, .widths = {9, 9, 9}, .n_widths = 3, .layer_norm = true, .residual = true},
+    {.type = NETWORK_DCN, .widths = {5}, .n_widths = 1, .cross_layers = 1},
+    {.type = NETWORK_DCN, .widths = {11, 5}, .n_widths = 2, .cross_layers = 3},
+    {.type = NETWORK_DCN, .widths = {11, 5}, .n_widths = 2, .cross_layers = 3, .cross_rank = 2},
+    {.type = NETWORK_DCN,
+     .widths = {9, 9, 5},
+     .n_widths = 3,
+     .activation = ACTIVATION_GELU,
+     .layer_norm = true,
+     .residual = true,
+     .cross_layers = 2,
+     .cross_rank = 1},
+};
+enum { NETWORKS = sizeof networks / sizeof *networks };
+
+static size_t dense_size(const struct dense *d)
+{
+    return (size_t)d->rows * (d->columns > 0 ? d->columns : 1);
+}
+
+static void rig_open(struct rig *g, const struct network *network, size_t capacity)
 {
     struct err e = ERR_INIT;
     struct rng r;
-    rng_seed(&r, 2, layers);
-    *g = (struct rig){
-        .spec = {.network = layers > 0 ? NETWORK_MLP : NETWORK_NONE, .n_layers = layers, .input_width = IN}};
-    g->spec.output_dim = IN;
+    rng_seed(&r, 2, (uint64_t)(network - networks));
+    *g = (struct rig){.spec = {.network = *network, .input_width = IN}};
+    assert_int_equal(network_build(&g->spec.layers, network, IN, &e), 0);
+    g->spec.output_dim = g->spec.layers.output_width;
     g->tower.spec = &g->spec;
-    for (uint32_t l = 0; l < layers; l++) {
-        g->spec.layers[l] = g->spec.output_dim = widths[l];
-        g->tower.weight[l] = g->weight[l];
-        g->tower.bias[l] = g->bias[l];
-        for (size_t i = 0; i < WIDEST * WIDEST; i++) {
-            g->weight[l][i] = 0.5f * rng_normal(&r);
+    for (uint32_t i = 0; i < g->spec.layers.n_dense; i++) {
+        g->tower.dense[i] = g->dense[i];
+        for (size_t j = 0; j < dense_size(&g->spec.layers.dense[i]); j++) {
+            g->dense[i][j] = 0.5f * rng_normal(&r);
         }
-        for (size_t i = 0; i < WIDEST; i++) {
-            g->bias[l][i] = 0.5f * rng_normal(&r);
-        }
-    }
-    for (size_t i = 0; i < ROWS * IN; i++) {
-        g->input[i] = rng_normal(&r);
     }
     for (size_t i = 0; i < ROWS * WIDEST; i++) {
         g->wanted[i] = rng_normal(&r);
     }
     assert_int_equal(tower_pass_init(&g->pass, &g->spec, capacity, &e), 0);
     assert_int_equal(tower_gradient_init(&g->gradient, &g->spec, capacity, &e), 0);
+    for (size_t i = 0; i < ROWS * IN; i++) {
+        g->pass.input[i] = rng_normal(&r);
+    }
 }
 
 static void rig_close(struct rig *g)
@@ -126,73 +151,61 @@ static void rig_close(struct rig *g)
     tower_gradient_release(&g->gradient);
 }
 
-/* f in double precision, leaving the activations in the pass when there is one. */
-static double rig_forward(const struct rig *g, struct tower_pass *pass)
+/* Forward and backward. There are no features: the input is what rig_open has put there. */
+static void rig_run(struct rig *g, size_t rows)
+{
+    tower_forward(&g->tower, &(struct feature_rows){.spec = &g->spec}, 0, rows, &g->pass);
+    memcpy(g->gradient.output, g->wanted, rows * g->spec.output_dim * sizeof(float));
+    tower_backward(&g->tower, &g->pass, rows, &g->gradient);
+}
+
+/* f in double precision. */
+static double rig_naive(const struct rig *g)
 {
     double f = 0;
     for (size_t row = 0; row < ROWS; row++) {
-        double x[WIDEST], y[WIDEST];
-        size_t in = IN;
+        double x[NAIVE_WIDEST] = {0};
         for (size_t i = 0; i < IN; i++) {
-            x[i] = (double)g->input[row * IN + i];
+            x[i] = (double)g->pass.input[row * IN + i];
         }
-        for (uint32_t l = 0; l < g->spec.n_layers; l++) {
-            size_t n = g->spec.layers[l];
-            for (size_t o = 0; o < n; o++) {
-                y[o] = (double)g->bias[l][o];
-                for (size_t i = 0; i < in; i++) {
-                    y[o] += (double)g->weight[l][o * in + i] * x[i];
-                }
-                y[o] = l + 1 < g->spec.n_layers && y[o] < 0 ? 0 : y[o];
-                if (pass != NULL) {
-                    pass->layer[l][row * n + o] = (float)y[o];
-                }
-            }
-            memcpy(x, y, sizeof x);
-            in = n;
-        }
-        for (size_t o = 0; o < in; o++) {
-            f += x[o] * (double)g->wanted[row * in + o];
+        naive_network(&g->tower, x);
+        for (size_t o = 0; o < g->spec.output_dim; o++) {
+            f += x[o] * (double)g->wanted[row * g->spec.output_dim + o];
         }
     }
     return f;
 }
 
-static void check_slope(struct rig *g, float *parameter, float analytic)
+static void check_slope(struct rig *g, float *parameter, float analytic, const char *name)
 {
-    const float h = 1.0f / 4096;
+    const float h = 1.0f / 16384;
     float kept = *parameter;
     *parameter = kept + h;
-    double up = rig_forward(g, NULL);
+    double up = rig_naive(g);
     double span = (double)*parameter;
     *parameter = kept - h;
-    double down = rig_forward(g, NULL);
+    double down = rig_naive(g);
     span -= (double)*parameter;
     *parameter = kept;
-    expect_near((double)analytic, (up - down) / span, 2e-4 + 1e-4 * fabs((double)analytic));
+    double slope = (up - down) / span;
+    if (!(fabs((double)analytic - slope) <= 2e-4 + 1e-4 * fabs(slope))) {
+        fail_msg("network %s: %.9g, by differences %.9g", name, (double)analytic, slope);
+    }
 }
 
-static void check_tower(uint32_t layers, size_t capacity)
+static void check_tower(const struct network *network, size_t capacity)
 {
     static struct rig g;
-    rig_open(&g, layers, capacity);
-    memcpy(g.pass.input, g.input, sizeof g.input);
-    rig_forward(&g, &g.pass);
-    memcpy(g.gradient.output, g.wanted, ROWS * g.spec.output_dim * sizeof(float));
-    tower_backward(&g.tower, &g.pass, ROWS, &g.gradient);
-    size_t in = IN;
-    for (uint32_t l = 0; l < layers; l++) {
-        size_t n = widths[l];
-        for (size_t i = 0; i < n * in; i++) {
-            check_slope(&g, &g.weight[l][i], g.gradient.weight[l][i]);
+    rig_open(&g, network, capacity);
+    rig_run(&g, ROWS);
+    for (uint32_t i = 0; i < g.spec.layers.n_dense; i++) {
+        const struct dense *d = &g.spec.layers.dense[i];
+        for (size_t j = 0; j < dense_size(d); j++) {
+            check_slope(&g, &g.dense[i][j], g.gradient.dense[i][j], d->name);
         }
-        for (size_t i = 0; i < n; i++) {
-            check_slope(&g, &g.bias[l][i], g.gradient.bias[l][i]);
-        }
-        in = n;
     }
     for (size_t i = 0; i < ROWS * IN; i++) {
-        check_slope(&g, &g.input[i], g.gradient.input[i]);
+        check_slope(&g, &g.pass.input[i], g.gradient.input[i], "input");
     }
     rig_close(&g);
 }
@@ -200,9 +213,9 @@ static void check_tower(uint32_t layers, size_t capacity)
 static void test_tower_by_differences(void **state)
 {
     (void)state;
-    for (uint32_t layers = 0; layers <= LAYERS; layers++) {
-        check_tower(layers, ROWS);
-        check_tower(layers, ROWS + 5); /* room for more rows than there are */
+    for (size_t i = 0; i < NETWORKS; i++) {
+        check_tower(&networks[i], ROWS);
+        check_tower(&networks[i], ROWS + 5); /* room for more rows than there are */
     }
 }
 
@@ -211,29 +224,27 @@ static void test_no_rows(void **state)
 {
     (void)state;
     static struct rig g;
-    rig_open(&g, 2, ROWS);
-    memcpy(g.pass.input, g.input, sizeof g.input);
-    rig_forward(&g, &g.pass);
-    memcpy(g.gradient.output, g.wanted, ROWS * g.spec.output_dim * sizeof(float));
-    tower_backward(&g.tower, &g.pass, ROWS, &g.gradient);
-    tower_backward(&g.tower, &g.pass, 0, &g.gradient);
-    size_t in = IN;
-    for (uint32_t l = 0; l < 2; l++) {
-        for (size_t i = 0; i < widths[l] * in; i++) {
-            assert_true(g.gradient.weight[l][i] == 0);
+    for (size_t k = 0; k < NETWORKS; k++) {
+        rig_open(&g, &networks[k], ROWS);
+        rig_run(&g, ROWS);
+        rig_run(&g, 0);
+        for (uint32_t i = 0; i < g.spec.layers.n_dense; i++) {
+            for (size_t j = 0; j < dense_size(&g.spec.layers.dense[i]); j++) {
+                assert_true(g.gradient.dense[i][j] == 0);
+            }
         }
-        for (size_t i = 0; i < widths[l]; i++) {
-            assert_true(g.gradient.bias[l][i] == 0);
-        }
-        in = widths[l];
+        rig_close(&g);
     }
-    rig_close(&g);
 }
 
 static void test_no_memory(void **state)
 {
     (void)state;
-    const struct tower_spec spec = {.n_layers = 2, .layers = {5, 3}, .input_width = 4, .output_dim = 3};
+    const struct network network = {
+        .type = NETWORK_DCN, .widths = {5, 5}, .n_widths = 2, .cross_layers = 1, .residual = true};
+    struct tower_spec spec = {.input_width = 4};
+    struct err none = ERR_INIT;
+    assert_int_equal(network_build(&spec.layers, &network, 4, &none), 0);
     for (long n = 1;; n++) {
         struct tower_gradient g;
         struct err e = ERR_INIT;
@@ -241,7 +252,7 @@ static void test_no_memory(void **state)
         int result = tower_gradient_init(&g, &spec, 8, &e);
         mem_fail_at(0);
         if (result == 0) {
-            assert_int_equal(n, 8); /* 1 + 3 a layer, each failed once */
+            assert_int_equal(n, 5 + 2 + 6 + 1); /* values, second inputs, parameters, each failed once */
             tower_gradient_release(&g);
             return;
         }

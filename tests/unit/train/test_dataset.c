@@ -88,9 +88,9 @@ static void world_init(struct world *w)
     c->data.header = true;
     c->data.split = (struct split_config){.method = SPLIT_LEAVE_LAST, .n = 1};
     c->user_tower = (struct tower_config){
-        .features = w->user, .n_features = U_FEATURES, .network = NETWORK_MLP, .layers = {4}, .n_layers = 1};
+        .features = w->user, .n_features = U_FEATURES, .network = {.type = NETWORK_MLP, .widths = {4}, .n_widths = 1}};
     c->item_tower = (struct tower_config){
-        .features = w->item, .n_features = I_FEATURES, .network = NETWORK_MLP, .layers = {4}, .n_layers = 1};
+        .features = w->item, .n_features = I_FEATURES, .network = {.type = NETWORK_MLP, .widths = {4}, .n_widths = 1}};
 }
 
 /* Ids and nothing else, from the events alone. */

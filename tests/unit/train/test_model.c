@@ -28,7 +28,7 @@ static int make_schema(void **state)
         f[1] = (struct feature){.name = "number", .type = FEATURE_NUMERIC, .stddev = 1};
         f[2] = (struct feature){.name = "bag", .type = FEATURE_CATEGORICAL, .dim = 16, .buckets = 3000, .multi = '|'};
         schema.towers[side] = (struct tower_spec){
-            .features = f, .n_features = 3, .network = NETWORK_MLP, .layers = {150, 100}, .n_layers = 2};
+            .features = f, .n_features = 3, .network = {.type = NETWORK_MLP, .widths = {150, 100}, .n_widths = 2}};
     }
     schema.similarity = SIMILARITY_COSINE;
     return schema_finish(&schema, &e);
@@ -70,7 +70,7 @@ static void test_parameters(void **state)
     assert_int_equal(named(m, "user.network.1.bias")->rows, 100);
     assert_int_equal(named(m, "user.network.1.bias")->columns, 0);
     assert_ptr_equal(m->towers[SIDE_ITEM].embedding[2], table->value);
-    assert_ptr_equal(m->towers[SIDE_USER].weight[0], weight->value);
+    assert_ptr_equal(m->towers[SIDE_USER].dense[0], weight->value);
     assert_int_equal(m->table[SIDE_USER][1], -1);
     for (size_t i = 0; i < m->n_parameters; i++) {
         assert_non_null(m->parameters[i].state[0]);
@@ -181,8 +181,8 @@ static void test_write(void **state)
         struct tower t;
         assert_int_equal(tower_bind(&t, &schema.towers[side], (enum side)side, file, &e), 0);
         assert_memory_equal(t.embedding[2], m->towers[side].embedding[2], 3002 * 16 * sizeof(float));
-        assert_memory_equal(t.weight[1], m->towers[side].weight[1], 150 * 100 * sizeof(float));
-        assert_memory_equal(t.bias[1], m->towers[side].bias[1], 100 * sizeof(float));
+        assert_memory_equal(t.dense[2], m->towers[side].dense[2], 150 * 100 * sizeof(float));
+        assert_memory_equal(t.dense[3], m->towers[side].dense[3], 100 * sizeof(float));
     }
     safetensors_free(file);
     file_map_close(&map);

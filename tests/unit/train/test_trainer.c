@@ -20,7 +20,7 @@ enum { USERS = 40, ITEMS = 30, EVENTS = 500 };
 /* Every combination that changes what is computed. */
 struct variant {
     const char *yaml;
-    const char *sets[8];
+    const char *sets[9];
 };
 
 static const struct variant variants[] = {
@@ -38,6 +38,17 @@ static const struct variant variants[] = {
     {lab_features, {"user_tower.features.0.pooling=recency", "user_tower.features.0.half_life=1.5"}},
     {lab_shared, {"similarity=cosine"}},
     {lab_shared, {"user_tower.features.0.pooling=recency", "similarity=dot", "negatives.uniform=8"}},
+    {lab_full, {"user_tower.network.layer_norm=true", "user_tower.network.activation=gelu"}},
+    {lab_full,
+     {"item_tower.network.activation=leaky_relu", "item_tower.network.layers=[9,9,7,7]",
+      "item_tower.network.residual=true", "user_tower.network.dropout=0.3", "user_tower.features.0.dropout=0.5"}},
+    {lab_full,
+     {"user_tower.network.type=dcn", "item_tower.network.type=dcn", "user_tower.network.cross_rank=3",
+      "item_tower.network.cross_layers=1", "user_tower.features.7.dropout=0.2"}},
+    {lab_full,
+     {"user_tower.network.type=dcn", "user_tower.network.layers=[7,7]", "user_tower.network.layer_norm=true",
+      "user_tower.network.residual=true", "user_tower.network.dropout=0.1", "user_tower.network.cross_layers=3",
+      "negatives.uniform=5"}},
     {lab_ids, {NULL}},
     {lab_ids, {"similarity=cosine", "negatives.uniform=3", "optimizer.batch_size=300"}},
 };
@@ -110,8 +121,13 @@ static double difference_along(struct trainer *t, struct parameter *p, const flo
 static void settle_units(struct model *m)
 {
     for (int side = 0; side < 2; side++) {
-        for (uint32_t l = 0; l + 1 < m->schema->towers[side].n_layers; l++) {
-            struct parameter *bias = &m->parameters[m->bias[side][l]];
+        const struct network_layers *layers = &m->schema->towers[side].layers;
+        for (uint32_t l = 0; l < layers->n; l++) {
+            const struct layer *layer = &layers->layer[l];
+            if ((layer->kind != &layer_linear && layer->kind != &layer_norm) || layer->activation == ACTIVATION_NONE) {
+                continue;
+            }
+            struct parameter *bias = &m->parameters[m->dense[side][layer->first_dense + 1]];
             for (size_t i = 0; i < bias->rows; i++) {
                 bias->value[i] = i % 3 == 2 ? -6.0f : 6.0f;
             }
@@ -380,7 +396,7 @@ static void check_loss(const struct variant *v)
     while (quiet.sets[n] != NULL) {
         n++;
     }
-    /* nothing hidden: that is drawn at random */
+    /* nothing hidden or dropped: that is drawn at random */
     quiet.sets[n] = "user_tower.features.0.unknown_rate=0";
     quiet.sets[n + 1] = "item_tower.features.0.unknown_rate=0";
     open_variant(&lab, &quiet);
@@ -388,6 +404,10 @@ static void check_loss(const struct variant *v)
     for (int side = 0; side < 2; side++) {
         for (size_t i = 0; i < towers[side]->n_features; i++) {
             towers[side]->features[i].unknown_rate = 0;
+            lab.d->schema.towers[side].features[i].dropout = 0;
+        }
+        for (uint32_t i = 0; i < lab.d->schema.towers[side].layers.n; i++) {
+            lab.d->schema.towers[side].layers.layer[i].rate = 0;
         }
     }
     const struct interactions *events = &lab.d->train;
