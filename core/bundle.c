@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/buf.h"
 #include "core/mem.h"
 #include "core/topk.h"
 #include "core/vecmath.h"
@@ -302,9 +303,28 @@ static int check_vectors(const struct bundle *b, struct err *e)
     return 0;
 }
 
+/* Ids go into answers as they are: one that is not UTF-8 would break the answer that holds it. */
+static int check_ids(const struct strtab *ids, struct err *e)
+{
+    for (size_t i = 0; i < ids->count; i++) {
+        size_t n;
+        const char *id = strtab_get(ids, i, &n);
+        if (n == 0) {
+            return err_set(e, "items/ids.strings: row %zu: an empty id", i);
+        }
+        for (size_t at = 0, length; at < n; at += length) {
+            length = utf8_length((const unsigned char *)id + at, n - at);
+            if (length == 0) {
+                return err_set(e, "items/ids.strings: row %zu: not valid UTF-8", i);
+            }
+        }
+    }
+    return 0;
+}
+
 static int open_items(struct bundle *b, struct err *e)
 {
-    if (map_strings(b, "items/ids.strings", true, &b->item_ids, e) < 0) {
+    if (map_strings(b, "items/ids.strings", true, &b->item_ids, e) < 0 || check_ids(&b->item_ids, e) < 0) {
         return -1;
     }
     b->n_items = b->item_ids.count;

@@ -325,7 +325,7 @@ static int add_number(struct feature_rows *rows, uint32_t feature, const struct 
         uint32_t high = f->n_bounds;
         while (low < high) { /* the number of bounds <= x */
             uint32_t middle = (low + high) / 2;
-            if (f->bounds[middle] <= (float)x) {
+            if (f->bounds[middle] <= x) {
                 low = middle + 1;
             } else {
                 high = middle;
@@ -337,7 +337,7 @@ static int add_number(struct feature_rows *rows, uint32_t feature, const struct 
     if (f->transform == TRANSFORM_LOG) {
         x = copysign(log1p(fabs(x)), x);
     }
-    float z = (float)((x - (double)f->mean) / (double)f->stddev);
+    float z = (float)((x - f->mean) / f->stddev);
     c->number[rows->n] = fminf(fmaxf(z, -10.0f), 10.0f);
     return 0;
 }

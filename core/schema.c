@@ -199,12 +199,12 @@ static json_t *feature_to_json(const struct feature *f)
         if (f->transform == TRANSFORM_BUCKETIZE) {
             json_t *bounds = json_array();
             for (uint32_t i = 0; i < f->n_bounds; i++) {
-                bad |= json_array_append_new(bounds, json_real((double)f->bounds[i]));
+                bad |= json_array_append_new(bounds, json_real(f->bounds[i]));
             }
             bad |= json_object_set_new(o, "bounds", bounds);
         } else {
-            bad |= json_object_set_new(o, "mean", json_real((double)f->mean));
-            bad |= json_object_set_new(o, "stddev", json_real((double)f->stddev));
+            bad |= json_object_set_new(o, "mean", json_real(f->mean));
+            bad |= json_object_set_new(o, "stddev", json_real(f->stddev));
         }
     }
     if (bad != 0) {
@@ -315,10 +315,10 @@ static int get_u32(const json_t *o, const char *key, uint32_t min, uint32_t max,
     return 0;
 }
 
-static int get_float(const json_t *o, const char *key, float *out, const char *where, struct err *e)
+static int get_double(const json_t *o, const char *key, double *out, const char *where, struct err *e)
 {
     const json_t *value = json_object_get(o, key);
-    *out = (float)json_number_value(value);
+    *out = json_number_value(value);
     if (!json_is_number(value) || !isfinite(*out)) {
         return err_set(e, "%s: \"%s\" must be a finite number", where, key);
     }
@@ -338,7 +338,7 @@ static int get_bounds(struct feature *f, const json_t *o, const char *where, str
     }
     for (size_t i = 0; i < n; i++) {
         const json_t *value = json_array_get(bounds, i);
-        f->bounds[i] = (float)json_number_value(value);
+        f->bounds[i] = json_number_value(value);
         if (!json_is_number(value) || !isfinite(f->bounds[i]) || (i > 0 && f->bounds[i] <= f->bounds[i - 1])) {
             return err_set(e, "%s: \"bounds\" must be ascending finite numbers", where);
         }
@@ -357,7 +357,7 @@ static int get_numeric(struct feature *f, const json_t *o, const char *where, st
     if (f->transform == TRANSFORM_BUCKETIZE) {
         return get_bounds(f, o, where, e);
     }
-    if (get_float(o, "mean", &f->mean, where, e) < 0 || get_float(o, "stddev", &f->stddev, where, e) < 0) {
+    if (get_double(o, "mean", &f->mean, where, e) < 0 || get_double(o, "stddev", &f->stddev, where, e) < 0) {
         return -1;
     }
     return f->stddev > 0 ? 0 : err_set(e, "%s: \"stddev\" must be positive", where);

@@ -57,8 +57,9 @@ struct feature {
     /* learned from the train part */
     struct strtab vocab; /* id, categorical without hashing, onehot, sequence; a view, the block is the owner's;
                             of a shared one schema_finish takes it, and dim, from the item tower's id */
-    float mean, stddev;  /* numeric, after log if any; stddev is 1 when the feature is constant */
-    float *bounds;       /* bucketize: ascending [n_bounds], owned; bucket i holds bounds[i-1] <= x < bounds[i] */
+    double mean, stddev; /* numeric, after log if any; stddev is 1 when the feature is constant. Doubles, as bounds: a
+                            float's neighbours are two minutes apart at the size of today's unix times */
+    double *bounds;      /* bucketize: ascending [n_bounds], owned; bucket i holds bounds[i-1] <= x < bounds[i] */
     uint32_t n_bounds;
 
     /* derived by schema_finish */

@@ -217,7 +217,7 @@ static int write_manifest(struct bundle_writer *w, json_t *manifest, struct err 
         err_nomem(e);
         goto out;
     }
-    text = json_dumps(manifest, JSON_INDENT(1) | JSON_SORT_KEYS | JSON_REAL_PRECISION(9));
+    text = json_dumps(manifest, JSON_INDENT(1) | JSON_SORT_KEYS | JSON_REAL_PRECISION(17));
     if (text == NULL) {
         err_nomem(e);
         goto out;

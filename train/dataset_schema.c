@@ -1,6 +1,6 @@
 /*
  * One learner a side, one `learned` a feature, fed row by row, so that memory grows with distinct values only. The one
- * exception is bucketize, which keeps a float a row: exact quantiles are worth 40 MB at ten million rows, and a sketch
+ * exception is bucketize, which keeps a double a row: exact quantiles are worth 80 MB at ten million rows, and a sketch
  * would make the schema depend on the order of the rows.
  *
  * Bounds are taken so that every bucket holds at least one training row: equal quantiles give one bound, and none is at
@@ -28,7 +28,7 @@ struct learned {
     size_t counts_capacity, last_row_capacity;
 
     double mean, m2; /* numbers: Welford's running mean and sum of squared deviations */
-    float *numbers;  /* bucketize: all of them */
+    double *numbers; /* bucketize: all of them */
     size_t numbers_capacity;
 };
 
@@ -119,7 +119,7 @@ static int add_number(struct learned *f, double x)
         if (mem_grow((void **)&f->numbers, &f->numbers_capacity, f->present - 1, sizeof *f->numbers) < 0) {
             return -1;
         }
-        f->numbers[f->present - 1] = (float)x;
+        f->numbers[f->present - 1] = x;
     }
     if (f->config->transform == TRANSFORM_LOG) {
         x = copysign(log1p(fabs(x)), x);
@@ -192,9 +192,9 @@ done:
     return result;
 }
 
-static int compare_floats(const void *a, const void *b)
+static int compare_doubles(const void *a, const void *b)
 {
-    float x = *(const float *)a, y = *(const float *)b;
+    double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
 
@@ -207,11 +207,11 @@ static int learn_bounds(struct learned *f, struct feature *to, struct err *e)
         return err_nomem(e);
     }
     if (n > 0) {
-        qsort(f->numbers, n, sizeof *f->numbers, compare_floats);
+        qsort(f->numbers, n, sizeof *f->numbers, compare_doubles);
     }
     for (uint32_t i = 1; i < buckets && n > 0; i++) {
-        float bound = f->numbers[(size_t)((double)n * i / buckets)];
-        float below = to->n_bounds > 0 ? to->bounds[to->n_bounds - 1] : f->numbers[0];
+        double bound = f->numbers[(size_t)((double)n * i / buckets)];
+        double below = to->n_bounds > 0 ? to->bounds[to->n_bounds - 1] : f->numbers[0];
         if (bound > below) {
             to->bounds[to->n_bounds++] = bound;
         }
@@ -219,10 +219,10 @@ static int learn_bounds(struct learned *f, struct feature *to, struct err *e)
     return 0;
 }
 
-/* All numbers equal: what rounding leaves of the deviation is none. */
+/* All numbers equal: the running mean is then exact, so that no rounding is left in the deviation. */
 static bool is_constant(const struct learned *f)
 {
-    return f->m2 <= 1e-18 * f->mean * f->mean * (double)f->present;
+    return f->m2 <= 0;
 }
 
 static int learn_numbers(struct learned *f, struct feature *to, struct err *e)
@@ -231,8 +231,8 @@ static int learn_numbers(struct learned *f, struct feature *to, struct err *e)
         return learn_bounds(f, to, e);
     }
     double variance = f->present > 0 ? f->m2 / (double)f->present : 0;
-    float stddev = (float)sqrt(variance);
-    to->mean = (float)f->mean;
+    double stddev = sqrt(variance);
+    to->mean = f->mean;
     to->stddev = !is_constant(f) && isnormal(stddev) ? stddev : 1;
     return 0;
 }

@@ -216,7 +216,7 @@ static int export_probes(struct bundle_writer *w, const struct export *x, struct
         goto out;
     }
     json_t *whole = json_pack("{s:i, s:O}", "k", PROBE_K, "probes", list);
-    text = json_dumps(whole, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
+    text = json_dumps(whole, JSON_INDENT(1) | JSON_REAL_PRECISION(17));
     json_decref(whole);
     result = text == NULL ? err_nomem(e) : bundle_writer_put(w, "probes.json", text, strlen(text), e);
 out:

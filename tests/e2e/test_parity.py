@@ -49,12 +49,18 @@ def trainer_vectors(bundle, users, path):
 @pytest.fixture(scope="module")
 def variants(world):
     """Models that read their features otherwise than synth's configuration: history by recency, and over the item ids'
-    own embeddings; hashed and one-hot bags."""
+    own embeddings, with ages that are unix times: a mean large beside its deviation must survive the manifest."""
     history = ["user_tower.features.7.pooling=recency", "user_tower.features.7.half_life=2.5"]
     text = (world.data / "train.yaml").read_text()
     assert "{name: history, type: sequence, of: item_id, last: 20, dim: 32, pooling: mean}" in text
     shared = world.data / "shared.yaml"
-    shared.write_text(text.replace("last: 20, dim: 32, pooling: mean", "last: 20, shared: true, pooling: sqrtn"))
+    shared.write_text(text.replace("last: 20, dim: 32, pooling: mean", "last: 20, shared: true, pooling: sqrtn")
+                      .replace("users.csv", "late.csv"))
+    lines = (world.data / "users.csv").read_text().splitlines()
+    age = lines[0].split(",").index("age")
+    rows = [line.split(",") for line in lines[1:]]
+    late = [row[:age] + [row[age] and str(1_700_000_000 + int(float(row[age])))] + row[age + 1:] for row in rows]
+    (world.data / "late.csv").write_text("\n".join([lines[0]] + [",".join(row) for row in late]) + "\n")
     return [world.fit("recency", *history), world.fit("shared", config=shared)]
 
 

@@ -709,10 +709,14 @@ static void contents_must_agree(void **state)
     check_replaced("items/ids.strings", huge, sizeof huge, "items/ids.strings: string table");
     const char *const six[] = {"a", "b", "c", "d", "e", "f"};
     const char *const five[] = {"a", "b", "c", "d", "f"}; /* the right number, other ids: the probes notice */
+    const char *const no_text[] = {"i1", "i2", "i3", "i4", "i5\xc3"};
+    const char *const no_id[] = {"", "i2", "i3", "i4", "i5"};
     const char *const unsorted[] = {"i1", "i2", "i4", "i3", "i5"};
     check_strings_replaced("items/ids.strings", six, 6, "items/vectors.f32");
     check_strings_replaced("items/ids.strings", six, 0, "items/ids.strings: 0 items");
     check_strings_replaced("items/ids.strings", five, 5, "probes.json");
+    check_strings_replaced("items/ids.strings", no_text, 5, "items/ids.strings: row 4: not valid UTF-8");
+    check_strings_replaced("items/ids.strings", no_id, 5, "items/ids.strings: row 0: an empty id");
     check_strings_replaced("items/ids.strings", unsorted, 5, "items/ids.strings: string table");
     check_strings_replaced("vocab/user.city.strings", six, 3, "weights.safetensors: tensor user.embedding.city");
     check_strings_replaced("vocab/user.gender.strings", six, 3, "weights.safetensors: tensor user.network.0.weight");

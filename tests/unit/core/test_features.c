@@ -247,6 +247,30 @@ static void hashing_is_fnv1a(void **state)
     check_json("tags", "[]", "[]");
 }
 
+/* Unix times: large, and what tells them apart is small. */
+static void large_numbers_with_small_differences(void **state)
+{
+    (void)state;
+    struct model m;
+    model_init(
+        &m, "{\"user_tower\":{\"features\":[{\"name\":\"since\",\"type\":\"numeric\",\"transform\":\"standardize\","
+            "\"mean\":1700000001.5,\"stddev\":0.5},{\"name\":\"seen\",\"type\":\"numeric\",\"transform\":\"bucketize\","
+            "\"bounds\":[1700000001,1700000002.25],\"dim\":1}],\"network\":{\"type\":\"none\"}},\"item_tower\":{"
+            "\"features\":[{\"name\":\"i\",\"type\":\"id\",\"dim\":3}],\"network\":{\"type\":\"none\"}},"
+            "\"similarity\":\"dot\"}");
+    const struct tower_spec *all = spec;
+    spec = &m.schema.towers[SIDE_USER];
+    check_json("since", "1700000001", "n=-1");
+    check_json("since", "1700000002.25", "n=1.5");
+    check_json("since", "\"1700000002.25\"", "n=1.5");
+    check_json("seen", "1700000000.9", "2");
+    check_json("seen", "1700000001", "3");
+    check_json("seen", "\"1700000002.24\"", "3");
+    check_json("seen", "1700000002.25", "4");
+    spec = all;
+    model_release(&m);
+}
+
 static void check_weights(enum feature_pooling pooling, double half_life, size_t n, const double *wanted)
 {
     const struct feature f = {.type = FEATURE_SEQUENCE, .pooling = pooling, .half_life = half_life};
@@ -549,6 +573,7 @@ int main(void)
         cmocka_unit_test(ids_and_categories),
         cmocka_unit_test(bags_and_sequences),
         cmocka_unit_test(numbers),
+        cmocka_unit_test(large_numbers_with_small_differences),
         cmocka_unit_test(values_from_a_table),
         cmocka_unit_test(hashing_is_fnv1a),
         cmocka_unit_test(weights_of_pooling),

@@ -937,6 +937,23 @@ static void test_useless_features(void **state)
     dataset_free(d);
 }
 
+/* Unix times a second apart: neither constant nor one bucket. */
+static void test_large_numbers(void **state)
+{
+    (void)state;
+    struct world w;
+    world_init(&w);
+    files_write("users.csv", "user,gender,age,spend,activity,topics\nu1,m,1700000001,,1700000001,a\n"
+                             "u2,m,1700000002,,1700000002,b\nu3,m,1700000003,,1700000003,c\n");
+    struct dataset *d = load(&w);
+    const struct feature *u = d->schema.towers[SIDE_USER].features;
+    const struct feature_column *c = d->rows[SIDE_USER].columns;
+    assert_true(u[U_AGE].mean > 1700000001 && u[U_AGE].stddev > 0.4 && u[U_AGE].stddev < 1);
+    assert_true(c[U_AGE].number[0] < c[U_AGE].number[1] - 0.9F);
+    assert_true(u[U_ACTIVITY].n_bounds >= 1 && c[U_ACTIVITY].index[0] != c[U_ACTIVITY].index[1]);
+    dataset_free(d);
+}
+
 static void test_bounds_are_quantiles(void **state)
 {
     (void)state;
@@ -955,7 +972,7 @@ static void test_bounds_are_quantiles(void **state)
     w.user[U_ACTIVITY].buckets = 8;
     struct dataset *d = load(&w);
     const struct feature *f = &d->schema.towers[SIDE_USER].features[U_ACTIVITY];
-    static const float bounds[] = {250, 500, 750}; /* 1,001 of 2,000 values are 0: the first octiles give no bound */
+    static const double bounds[] = {250, 500, 750}; /* 1,001 of 2,000 values are 0: the first octiles give no bound */
     assert_int_equal(f->n_bounds, 3);
     assert_memory_equal(f->bounds, bounds, sizeof bounds);
     dataset_free(d);
@@ -1252,35 +1269,21 @@ int main(void)
 {
     log_setup(LOG_LEVEL_ERROR, false);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parts),
-        cmocka_unit_test(test_learned_schema),
-        cmocka_unit_test(test_encoded_rows),
-        cmocka_unit_test(test_history_rows),
-        cmocka_unit_test(test_formats),
-        cmocka_unit_test(test_test_part_is_not_seen),
-        cmocka_unit_test(test_test_only_user),
-        cmocka_unit_test(test_splits),
-        cmocka_unit_test(test_mark_latest),
-        cmocka_unit_test(test_cut_at_random),
-        cmocka_unit_test(test_cut_by_time),
-        cmocka_unit_test(test_cut_mirrors_split),
-        cmocka_unit_test(test_cut_last_share),
-        cmocka_unit_test(test_weights),
-        cmocka_unit_test(test_bad_weights),
-        cmocka_unit_test(test_history_oracle),
-        cmocka_unit_test(test_compact),
-        cmocka_unit_test(test_compact_keeps_times),
-        cmocka_unit_test(test_bad_event_rows),
-        cmocka_unit_test(test_bad_table_rows),
-        cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_useless_features),
-        cmocka_unit_test(test_bounds_are_quantiles),
-        cmocka_unit_test(test_memory_failures),
-        cmocka_unit_test(test_eval_file),
-        cmocka_unit_test(test_exposed),
-        cmocka_unit_test(test_pairs_file),
-        cmocka_unit_test(test_times),
-        cmocka_unit_test(test_id_rules),
+        cmocka_unit_test(test_parts),           cmocka_unit_test(test_learned_schema),
+        cmocka_unit_test(test_encoded_rows),    cmocka_unit_test(test_history_rows),
+        cmocka_unit_test(test_formats),         cmocka_unit_test(test_test_part_is_not_seen),
+        cmocka_unit_test(test_test_only_user),  cmocka_unit_test(test_splits),
+        cmocka_unit_test(test_mark_latest),     cmocka_unit_test(test_cut_at_random),
+        cmocka_unit_test(test_cut_by_time),     cmocka_unit_test(test_cut_mirrors_split),
+        cmocka_unit_test(test_cut_last_share),  cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_bad_weights),     cmocka_unit_test(test_history_oracle),
+        cmocka_unit_test(test_compact),         cmocka_unit_test(test_compact_keeps_times),
+        cmocka_unit_test(test_bad_event_rows),  cmocka_unit_test(test_bad_table_rows),
+        cmocka_unit_test(test_errors),          cmocka_unit_test(test_useless_features),
+        cmocka_unit_test(test_large_numbers),   cmocka_unit_test(test_bounds_are_quantiles),
+        cmocka_unit_test(test_memory_failures), cmocka_unit_test(test_eval_file),
+        cmocka_unit_test(test_exposed),         cmocka_unit_test(test_pairs_file),
+        cmocka_unit_test(test_times),           cmocka_unit_test(test_id_rules),
         cmocka_unit_test(test_ids_number),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
