@@ -108,7 +108,8 @@ def put_feature(column, table, width, dtype):
 
 # --- networks ------------------------------------------------------------------------------------------------------------
 
-ACTIVATIONS = {"relu": torch.relu}
+F = torch.nn.functional
+ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "leaky_relu": F.leaky_relu}
 
 
 def network_none(x, spec, weights):
@@ -118,13 +119,28 @@ def network_none(x, spec, weights):
 def network_mlp(x, spec, weights):
     n = len(spec["layers"])
     for i in range(n):
-        x = torch.nn.functional.linear(x, weights[f"network.{i}.weight"], weights[f"network.{i}.bias"])
+        y = F.linear(x, weights[f"network.{i}.weight"], weights[f"network.{i}.bias"])
         if i + 1 < n:
-            x = ACTIVATIONS[spec["activation"]](x)
+            if spec.get("layer_norm"):
+                y = F.layer_norm(y, y.shape[1:], weights[f"norm.{i}.weight"], weights[f"norm.{i}.bias"])
+            y = ACTIVATIONS[spec["activation"]](y)
+        x = y + x if spec.get("residual") and i > 0 and y.shape == x.shape else y
     return x
 
 
-NETWORKS = {"none": network_none, "mlp": network_mlp}
+def network_dcn(x, spec, weights):
+    x0 = x
+    for i in range(spec["cross_layers"]):
+        w = {name.removeprefix(f"cross.{i}."): tensor for name, tensor in weights.items()}
+        if spec.get("cross_rank"):
+            z = F.linear(F.linear(x, w["v.weight"]), w["u.weight"], w["u.bias"])
+        else:
+            z = F.linear(x, w["weight"], w["bias"])
+        x = x0 * z + x
+    return network_mlp(x, spec, weights)
+
+
+NETWORKS = {"none": network_none, "mlp": network_mlp, "dcn": network_dcn}
 
 
 def normalize(x):

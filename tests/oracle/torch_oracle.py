@@ -117,6 +117,12 @@ UNMASKED = ["negatives.mask_seen=false"]
 COSINE, DOT = ["similarity=cosine"], ["similarity=dot"]
 NO_LOGQ = ["loss.logq=false"]
 
+
+
+def network(side, *settings):
+    return [f"{side}_tower.network.{s}" for s in settings]
+
+
 # name: (configuration, settings)
 CASES = {
     "ids, in-batch, dot": (IDS, SOFTMAX + DOT),
@@ -133,6 +139,14 @@ CASES = {
     "poolings sqrtn and recency": (POOLINGS, SOFTMAX + COSINE),
     "one-hot bags, in-batch": (ONEHOT_BAGS, SOFTMAX + COSINE),
     "one-hot bags, mixed": (ONEHOT_BAGS, SOFTMAX + DOT + MIXED),
+    "gelu": (EVERY_FEATURE, SOFTMAX + COSINE + network("user", "activation=gelu") + network("item", "activation=gelu")),
+    "leaky relu": (EVERY_FEATURE, SOFTMAX + COSINE + network("user", "activation=leaky_relu")),
+    "layer norm": (EVERY_FEATURE, SOFTMAX + COSINE + network("user", "layer_norm=true") + network("item", "layer_norm=true")),
+    "residual, layer norm, gelu": (EVERY_FEATURE, SOFTMAX + COSINE + network(
+        "user", "layers=[9,9,7,7]", "residual=true", "layer_norm=true", "activation=gelu")),
+    "cross layers": (EVERY_FEATURE, SOFTMAX + COSINE + network("user", "type=dcn") + network("item", "type=dcn")),
+    "cross layers of low rank": (EVERY_FEATURE, SOFTMAX + DOT + network("user", "type=dcn", "cross_rank=2") + network(
+        "item", "type=dcn", "cross_rank=4", "cross_layers=3")),
 }
 
 
@@ -218,6 +232,30 @@ def differences(directory, case):
         yield name, (got - wanted).abs().max().item() / (size if size > 1e-9 * largest else largest)
 
 
+def documented_network():
+    """The module that docs/bundle.md shows."""
+    page = (ROOT / "docs" / "bundle.md").read_text()
+    names = {"nn": torch.nn, "F": torch.nn.functional}
+    exec(page[page.index("class Network"):].split("```")[0], names)
+    return names["Network"]
+
+
+def documentation_difference(directory, case):
+    """How far the documented module is from torch_model's network, with a case's weights as its state_dict."""
+    description, tensors = probe(directory, case)
+    worst = 0.0
+    for side in ("user", "item"):
+        spec = description["schema"][f"{side}_tower"]["network"]
+        own = {name[len(f"value.{side}."):]: t.double() for name, t in tensors.items()
+               if name.startswith(f"value.{side}.") and ".embedding." not in name}
+        if spec["type"] != "none":
+            x = torch.randn(50, own["network.0.weight"].shape[1], dtype=torch.float64)
+            module = documented_network()(x.shape[1], **spec).double()
+            module.load_state_dict(own)
+            worst = max(worst, (module(x) - torch_model.NETWORKS[spec["type"]](x, spec, own)).abs().max().item())
+    return worst
+
+
 def main():
     print(f"PyTorch {torch.__version__}")
     failed = 0
@@ -229,7 +267,11 @@ def main():
             bad = not worst[1] <= TOLERANCE
             failed += bad
             print(f"  {'FAIL' if bad else 'ok':4}  {case:45} largest difference {worst[1]:.1e} ({worst[0]})")
-    print(f"{len(CASES) - failed} passed, {failed} failed")
+        documentation = max(documentation_difference(directory, case) for case in CASES)
+        failed += documentation > TOLERANCE
+        print(f"  {'FAIL' if documentation > TOLERANCE else 'ok':4}  {'the module in docs/bundle.md':45} largest difference "
+              f"{documentation:.1e}")
+    print(f"{len(CASES) + 1 - failed} passed, {failed} failed")
     return 1 if failed else 0
 
 
