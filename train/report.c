@@ -1,6 +1,7 @@
 #include "train/report.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "train/html.h"
@@ -51,8 +52,7 @@ static void put_trained(struct buf *out, const struct report_view *v)
         buf_puts(out, " in ");
         put_count(out, json_number_at(train, "epochs"), "epoch", "epochs");
         buf_puts(out, ", ");
-        html_number(out, json_number_at(train, "seconds"), 1);
-        buf_puts(out, " seconds");
+        put_seconds(out, json_number_at(train, "seconds"));
     }
     buf_puts(out, ". ");
 }
@@ -67,6 +67,20 @@ static void put_comparison(struct buf *out, double ours, double theirs)
     } else {
         html_number(out, fabs(100 * (ratio - 1)), 0);
         buf_puts(out, ratio >= 1 ? " % more than " : " % less than ");
+    }
+}
+
+/* How often the lead over a baseline held when users were drawn again. */
+static void put_certainty(struct buf *out, const struct report_view *v, const struct contender *baseline)
+{
+    char key[REPORT_METRIC];
+    snprintf(key, sizeof key, "recall@%u", v->k);
+    const json_t *comparison = json_object_get(json_object_get(v->json, "comparison"), baseline->key);
+    double better = json_number_at(json_object_get(comparison, key), "better");
+    if (better > 0.5) {
+        buf_puts(out, ", a lead that holds in ");
+        html_number(out, 100 * better, better < 1 ? 1 : 0);
+        buf_puts(out, " % of resamples of the users");
     }
 }
 
@@ -87,6 +101,7 @@ static void put_result(struct buf *out, const struct report_view *v)
         put_comparison(out, recall, contender_value(v, best, "recall"));
         put_escaped(out, best->phrase);
         buf_puts(out, "</b>, the best baseline");
+        put_certainty(out, v, best);
     }
     buf_puts(out, ".");
 }
@@ -166,6 +181,19 @@ static void put_findings(struct buf *out, const struct report_view *v)
     buf_release(&list);
 }
 
+/* 2026-11-24T13:30:09Z -> 2026-11-24 13:30 UTC; anything else as it is. */
+static void put_moment(struct buf *out, const char *text)
+{
+    if (strlen(text) == 20 && text[10] == 'T' && text[19] == 'Z') {
+        html_text(out, text, 10);
+        buf_puts(out, " ");
+        html_text(out, text + 11, 5);
+        buf_puts(out, " UTC");
+    } else {
+        put_escaped(out, text);
+    }
+}
+
 static void put_header(struct buf *out, const struct report_view *v)
 {
     const char *created = json_text_at(v->json, "created");
@@ -173,7 +201,7 @@ static void put_header(struct buf *out, const struct report_view *v)
     put_escaped(out, model_name(v));
     if (created[0] != '\0') {
         buf_puts(out, " \xc2\xb7 ");
-        put_escaped(out, created);
+        put_moment(out, created);
     }
     buf_puts(out, "</p>\n<p class=\"lead\">");
     put_trained(out, v);

@@ -8,6 +8,7 @@
 #include "core/buf.h"
 #include "core/mem.h"
 #include "core/rng.h"
+#include "core/topk.h"
 #include "core/vecmath.h"
 #include "train/projection.h"
 
@@ -340,6 +341,54 @@ static json_t *group_by_popularity(const struct dataset *d, const uint32_t *item
     return names;
 }
 
+/* How many of each item's nearest others among the chosen are of its group, and how many would be by chance: what the
+ * picture can only hint at, in all dimensions. rows [n, dim] become of length 1. -1 without memory. */
+static int count_neighbours(float *rows, size_t dim, size_t n, const uint32_t *groups, double *same, double *chance)
+{
+    float *scores = mem_array(n, sizeof *scores);
+    size_t sizes[FIGURE_CATEGORIES + 4] = {0};
+    size_t alike = 0;
+    size_t k = n - 1 < FIGURE_NEIGHBOURS ? n - 1 : FIGURE_NEIGHBOURS;
+    if (scores == NULL) {
+        return -1;
+    }
+    vec_normalize_rows(rows, n, dim, NULL);
+    for (size_t i = 0; i < n; i++) {
+        struct scored entries[FIGURE_NEIGHBOURS];
+        struct topk best;
+        vec_dot_rows(scores, rows, n, dim, rows + i * dim);
+        scores[i] = NAN; /* never kept */
+        topk_init(&best, entries, k);
+        topk_push_block(&best, scores, n, 0);
+        for (size_t j = 0; j < best.n; j++) {
+            alike += groups[entries[j].row] == groups[i];
+        }
+        sizes[groups[i]]++;
+    }
+    *chance = 0;
+    for (size_t g = 0; g < sizeof sizes / sizeof *sizes; g++) {
+        *chance += sizes[g] > 0 ? (double)sizes[g] * (double)(sizes[g] - 1) / ((double)n * (double)(n - 1)) : 0;
+    }
+    *same = (double)alike / (double)(n * k);
+    mem_free(scores);
+    return 0;
+}
+
+/* Adds "neighbours"; nothing for a single item. */
+static int add_neighbours(json_t *json, float *rows, size_t dim, size_t n, const uint32_t *groups)
+{
+    double same;
+    double chance;
+    if (n < 2) {
+        return 0;
+    }
+    if (count_neighbours(rows, dim, n, groups, &same, &chance) < 0) {
+        return -1;
+    }
+    return json_object_set_new(json, "neighbours",
+                               json_pack("{s:i, s:f, s:f}", "k", FIGURE_NEIGHBOURS, "same", same, "chance", chance));
+}
+
 /* Four digits are finer than a pixel. */
 static json_t *coordinate(double x, double scale)
 {
@@ -393,8 +442,10 @@ json_t *figure_projection(const struct dataset *d, const float *item_vectors, ui
         json = json_pack("{s:s, s:[f, f], s:I, s:s, s:O, s:I, s:o}", "method", "pca", "explained", explained[0],
                          explained[1], "of", (json_int_t)d->n_items, "by", f != NULL ? f->name : "popularity", "groups",
                          names, "named", (json_int_t)named, "points", points_to_json(d, xy, items, groups, n));
-        if (json == NULL) {
+        if (json == NULL || add_neighbours(json, rows, dim, n, groups) < 0) {
             err_nomem(e);
+            json_decref(json);
+            json = NULL;
         }
     }
 out:

@@ -14,11 +14,12 @@
 #include "train/evaluate.h"
 
 enum {
-    FIGURE_USERS = 2000,    /* whose scores are counted */
-    FIGURE_POSITIVES = 10,  /* of each, at most */
-    FIGURE_RANDOM = 4,      /* random items a positive */
-    FIGURE_BINS = 48,       /* of the histogram, at most */
-    FIGURE_ITEMS = 1500,    /* in the picture */
+    FIGURE_USERS = 2000,   /* whose scores are counted */
+    FIGURE_POSITIVES = 10, /* of each, at most */
+    FIGURE_RANDOM = 4,     /* random items a positive */
+    FIGURE_BINS = 48,      /* of the histogram, at most */
+    FIGURE_ITEMS = 1500,   /* in the picture */
+    FIGURE_NEIGHBOURS = 10,
     FIGURE_CATEGORIES = 7,  /* named ones; the others are put together */
     FIGURE_NAME_BYTES = 120 /* of an item's id or a category's name */
 };
@@ -36,7 +37,9 @@ json_t *figure_histogram(const struct dataset *d, struct tower_ranker *users, co
  * popularity (10: the most popular).
  *   {"method": "pca", "explained": [2], "of": n_items, "by": feature or "popularity", "groups": [names], "named":
  *    how many of them are values (then "other", "(missing)"),
- *    "points": [[x, y, group, "item id"], ...]} */
+ *    "points": [[x, y, group, "item id"], ...],
+ *    "neighbours": {"k": 10, "same", "chance"}} by cosine among these items: the share of an item's nearest that is of its
+ *    group, and what it would be by chance */
 json_t *figure_projection(const struct dataset *d, const float *item_vectors, uint64_t seed, struct err *e);
 
 #endif

@@ -16,7 +16,7 @@ enum {
     MAX_METRICS = 80,
     MAX_CURVE = 64,
     MAX_BINS = 200,
-    MAX_SLICES_OF_KIND = 20,
+    MAX_SLICES_OF_KIND = 12,
     MAX_SLICES = 200,
     MAX_CONFIG = 32 << 10,
 };
@@ -468,8 +468,8 @@ static void put_speed(struct buf *out, const json_t *train)
     buf_puts(out, "<p class=\"about\">");
     html_number(out, json_number_at(train, "epochs"), 0);
     buf_puts(out, " epochs in ");
-    html_number(out, json_number_at(train, "seconds"), 1);
-    buf_puts(out, " s, ");
+    put_seconds(out, json_number_at(train, "seconds"));
+    buf_puts(out, ", ");
     html_number(out, json_number_at(train, "examples_per_second"), 0);
     buf_puts(out, " examples a second");
     if (isfinite(threads)) {
@@ -640,6 +640,25 @@ static void put_map(struct buf *out, const json_t *projection)
     mem_free(points);
 }
 
+static void put_neighbours(struct buf *out, const json_t *projection)
+{
+    const json_t *neighbours = json_object_get(projection, "neighbours");
+    struct chart_bar bars[] = {{"nearest items", json_number_at(neighbours, "same"), NAN, NAN, 0},
+                               {"by chance", json_number_at(neighbours, "chance"), NAN, NAN, 7}};
+    if (!isfinite(bars[0].value) || !isfinite(bars[1].value)) {
+        return;
+    }
+    begin_figure(out, "Do near items have much in common?");
+    chart_bars(out, &(struct chart_bars){"Do near items have much in common?", bars, 2, 3});
+    buf_puts(out, "<figcaption>Of an item's ");
+    html_number(out, json_number_at(neighbours, "k"), 0);
+    buf_puts(out, " nearest others, the share with the same colour as in the picture (<code>");
+    put_escaped(out, json_text_at(projection, "by"));
+    buf_puts(out,
+             "</code>), in all dimensions: no more than chance says that the vectors know nothing of it.</figcaption>"
+             "</figure>\n");
+}
+
 static void put_vectors(struct buf *out, const struct report_view *v)
 {
     const json_t *histogram = json_object_get(v->json, "histogram");
@@ -647,8 +666,10 @@ static void put_vectors(struct buf *out, const struct report_view *v)
     if (json_object_size(histogram) + json_object_size(projection) == 0) {
         return;
     }
-    buf_puts(out, "<div class=\"grid\">\n");
+    buf_puts(out, "<div class=\"grid\">\n<div class=\"stack\">\n");
     put_histogram(out, histogram);
+    put_neighbours(out, projection);
+    buf_puts(out, "</div>\n");
     put_map(out, projection);
     buf_puts(out, "</div>\n");
 }

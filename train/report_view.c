@@ -157,3 +157,20 @@ void put_percent(struct buf *out, double share)
     html_number(out, 100 * share, fabs(share) < 0.01 ? 2 : 1);
     buf_puts(out, " %");
 }
+
+void put_seconds(struct buf *out, double seconds)
+{
+    if (seconds >= 7200) {
+        double minutes = floor(seconds / 60);
+        html_number(out, floor(minutes / 60), 0);
+        buf_puts(out, " h ");
+        html_number(out, fmod(minutes, 60), 0);
+        buf_puts(out, " min");
+    } else if (seconds >= 120) {
+        html_number(out, seconds / 60, 0);
+        buf_puts(out, " minutes");
+    } else {
+        html_number(out, seconds, seconds >= 10 ? 0 : 1);
+        buf_puts(out, " seconds");
+    }
+}

@@ -51,6 +51,9 @@ void put_slice_phrase(struct buf *out, const json_t *slice);
 /* Escaped text of a JSON string or a literal, at most 60 characters. */
 void put_escaped(struct buf *out, const char *text);
 
+/* "12 seconds", "3.4 seconds", "2 h 5 min" */
+void put_seconds(struct buf *out, double seconds);
+
 /* "27.3 %", with one digit, two below 1 %. */
 void put_percent(struct buf *out, double share);
 

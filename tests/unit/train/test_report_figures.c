@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "core/mem.h"
+#include "core/vecmath.h"
 #include "tests/unit/train/lab.h"
 #include "train/evaluate.h"
 #include "train/report_figures.h"
@@ -176,6 +177,35 @@ static void expect_category(const struct dataset *d, const json_t *json, const j
     }
 }
 
+/* The share of nearest neighbours in the same group, the slow way: points in the order of all items. */
+static double neighbours_alike(const struct drawn *f, const json_t *points)
+{
+    size_t n = f->lab.d->n_items;
+    size_t dim = f->lab.d->schema.towers[SIDE_ITEM].output_dim;
+    size_t alike = 0;
+    for (size_t i = 0; i < n; i++) {
+        bool taken[ITEMS] = {false};
+        taken[i] = true;
+        for (int k = 0; k < FIGURE_NEIGHBOURS; k++) {
+            size_t best = n;
+            float highest = -2;
+            for (size_t j = 0; j < n; j++) {
+                const float *a = f->vectors + i * dim;
+                const float *b = f->vectors + j * dim;
+                float cosine = vec_dot_naive(a, b, dim) / (vec_norm(a, dim) * vec_norm(b, dim));
+                if (!taken[j] && cosine > highest) {
+                    highest = cosine;
+                    best = j;
+                }
+            }
+            taken[best] = true;
+            alike += (size_t)json_equal(json_array_get(json_array_get(points, i), 2),
+                                        json_array_get(json_array_get(points, best), 2));
+        }
+    }
+    return (double)alike / (double)(n * FIGURE_NEIGHBOURS);
+}
+
 static void test_projection(void **state)
 {
     (void)state;
@@ -192,6 +222,9 @@ static void test_projection(void **state)
         assert_true(fabs(json_number_value(json_array_get(point, 1))) <= 1);
         expect_category(f.lab.d, json, point);
     }
+    const json_t *neighbours = json_object_get(json, "neighbours");
+    assert_true(fabs(number(neighbours, "same") - neighbours_alike(&f, points)) < 0.005); /* near ties may differ */
+    assert_true(number(neighbours, "chance") > 0 && number(neighbours, "chance") < number(neighbours, "same"));
     json_t *again = projection(&f, 3);
     assert_true(json_equal(json, again));
     json_decref(again);
