@@ -334,8 +334,8 @@ static json_t *group_by_popularity(const struct dataset *d, const uint32_t *item
         groups[i] = (uint32_t)(low * 10 / n);
     }
     for (int i = 0; i < 10; i++) {
-        json_array_append_new(names, json_sprintf("%s%d%s", i == 0 ? "least popular tenth: " : "", i + 1,
-                                                  i == 9 ? ": most popular" : ""));
+        json_array_append_new(names, json_sprintf("%s%d%s", i == 0 ? "tenth by popularity: " : "", i + 1,
+                                                  i == 9 ? " (most popular)" : ""));
     }
     mem_free(sorted);
     return names;

@@ -159,14 +159,20 @@ static void find_data(struct findings *f, const struct report_view *v)
 
 /* --- slices -------------------------------------------------------------------------------------------------------------*/
 
+/* No news: rare items are always harder, and a list of the popular ones has all of these. */
+static bool is_by_popularity(const json_t *slice)
+{
+    return strcmp(json_text_at(slice, "by"), "popularity") == 0;
+}
+
 /* Less than half of the overall recall, beyond chance. */
 static bool is_weak(const struct report_view *v, const json_t *slice)
 {
     char key[REPORT_METRIC];
     double interval[2];
     snprintf(key, sizeof key, "recall@%u_ci", v->k);
-    return json_number_at(slice, "users") >= SLICE_USERS && json_interval_at(slice, key, interval) &&
-           interval[1] < contender_value(v, &v->contenders[0], "recall") / 2;
+    return !is_by_popularity(slice) && json_number_at(slice, "users") >= SLICE_USERS &&
+           json_interval_at(slice, key, interval) && interval[1] < contender_value(v, &v->contenders[0], "recall") / 2;
 }
 
 static bool is_beaten(const struct report_view *v, const json_t *slice)
@@ -178,7 +184,8 @@ static bool is_beaten(const struct report_view *v, const json_t *slice)
     snprintf(key, sizeof key, "recall@%u", v->k);
     json_object_foreach(json_object_get(slice, "baselines"), name, values)
     {
-        beaten |= json_number_at(values, key) > 1.1 * json_number_at(slice, key);
+        beaten |= !(is_by_popularity(slice) && strcmp(name, "popularity") == 0) &&
+                  json_number_at(values, key) > 1.1 * json_number_at(slice, key);
     }
     return beaten && json_number_at(slice, "users") >= SLICE_USERS;
 }
@@ -191,9 +198,7 @@ static void find_slices(struct findings *f, const struct report_view *v, bool be
     json_t *slice;
     json_array_foreach(json_object_get(v->json, "slices"), i, slice)
     {
-        /* rare items are always harder, and a list of the popular ones has all of these: no news */
-        bool news = strcmp(json_text_at(slice, "by"), "popularity") != 0;
-        if (!news || !(beaten ? is_beaten(v, slice) : is_weak(v, slice))) {
+        if (!(beaten ? is_beaten(v, slice) : is_weak(v, slice))) {
             continue;
         }
         if (n++ < MAX_SLICES_NAMED) {

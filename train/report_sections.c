@@ -567,15 +567,14 @@ static void put_map_caption(struct buf *out, const json_t *projection, size_t n)
     html_number(out, json_number_at(projection, "of"), 0);
     buf_puts(out, " items, their vectors on the two directions in which they vary most, coloured by ");
     if (strcmp(by, "popularity") == 0) {
-        buf_puts(out, "popularity");
+        buf_puts(out, "popularity. Colours that lie together mean that popularity has shaped the vectors. ");
     } else {
         buf_puts(out, "<code>");
         put_escaped(out, by);
-        buf_puts(out, "</code>");
+        buf_puts(out, "</code>. Colours that lie together mean that the model has learned the category. ");
     }
-    buf_puts(out,
-             ". Near points are recalled for the same users; colours that lie together mean that the model has learned "
-             "the category. Point at the legend to single one out.</figcaption></figure>\n");
+    buf_puts(out, "Near points are recalled for the same users. Point at the legend to single one out."
+                  "</figcaption></figure>\n");
 }
 
 static void put_axis_name(char *text, size_t size, const json_t *explained, size_t axis)
