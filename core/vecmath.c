@@ -1,8 +1,9 @@
 /*
  * Vector and matrix kernels.
  *
- * Products of matrices are OpenBLAS's job; what we write ourselves is what BLAS does badly for us: many short dot
- * products against one query (a scan), where the call overhead and the transposition of arguments would dominate.
+ * What we write ourselves is what BLAS does badly for us: many short dot products against one query (a scan), where the
+ * call overhead and the transposition of arguments would dominate; and the products of training (core/sgemm.c), where the
+ * processor's registers are as wide as ours. Other products of matrices are OpenBLAS's job.
  * Kernels are plain C over 8-float vectors with several accumulators, compiled per instruction set (core/simd.h), so
  * the order of summation is fixed for a processor: the same input gives the same bits on the same machine.
  *
@@ -18,6 +19,7 @@
 #include <string.h>
 
 #include "core/rng.h"
+#include "core/sgemm.h"
 #include "core/simd.h"
 
 /* Sums the lanes pairwise: three dependent additions instead of eight, and a smaller rounding error. */
@@ -140,6 +142,14 @@ void vec_normalize_rows(float *x, size_t rows, size_t n, float *norms)
 }
 
 /* One product, row-major. Leading dimensions follow from the shapes; a transposed operand is stored [k, .]. */
+static void multiply_blas(float *c, const float *a, bool a_transposed, const float *b, bool b_transposed, size_t m,
+                          size_t n, size_t k, bool accumulate)
+{
+    cblas_sgemm(CblasRowMajor, a_transposed ? CblasTrans : CblasNoTrans, b_transposed ? CblasTrans : CblasNoTrans,
+                (blasint)m, (blasint)n, (blasint)k, 1.0f, a, (blasint)(a_transposed ? m : k), b,
+                (blasint)(b_transposed ? k : n), accumulate ? 1.0f : 0.0f, c, (blasint)n);
+}
+
 static void multiply(float *c, const float *a, bool a_transposed, const float *b, bool b_transposed, size_t m, size_t n,
                      size_t k, bool accumulate)
 {
@@ -152,9 +162,11 @@ static void multiply(float *c, const float *a, bool a_transposed, const float *b
         }
         return;
     }
-    cblas_sgemm(CblasRowMajor, a_transposed ? CblasTrans : CblasNoTrans, b_transposed ? CblasTrans : CblasNoTrans,
-                (blasint)m, (blasint)n, (blasint)k, 1.0f, a, (blasint)(a_transposed ? m : k), b,
-                (blasint)(b_transposed ? k : n), accumulate ? 1.0f : 0.0f, c, (blasint)n);
+    if (sgemm_available()) {
+        sgemm_multiply(c, a, a_transposed, b, b_transposed, m, n, k, accumulate);
+    } else {
+        multiply_blas(c, a, a_transposed, b, b_transposed, m, n, k, accumulate);
+    }
 }
 
 void mat_mul_nt(float *c, const float *a, const float *b, size_t m, size_t n, size_t k, bool accumulate)
@@ -219,7 +231,7 @@ int blas_setup(struct err *e)
     for (size_t i = 0; i < N * K; i++) {
         b[i] = rng_uniform(&r) - 0.5f;
     }
-    mat_mul_nt(fast, a, b, M, N, K, false);
+    multiply_blas(fast, a, false, b, true, M, N, K, false); /* faiss uses it even where mat_mul_nt does not */
     mat_mul_nt_naive(slow, a, b, M, N, K, false);
     for (size_t i = 0; i < M * N; i++) {
         if (!(fabsf(fast[i] - slow[i]) < 1e-4f)) {

@@ -2,8 +2,8 @@
  * core/vecmath.h: vectors and matrices of float32.
  *
  * Matrices are row-major and dense: [rows, columns]. Nothing overlaps, nothing allocates; all functions are safe to
- * call from several threads on different outputs. Matrix products go through OpenBLAS, which runs in the calling
- * thread (blas_setup); our own threads are the parallelism. Each fast function has a `_naive` twin: the oracle that
+ * call from several threads on different outputs. Matrix products (core/sgemm.h, or OpenBLAS: blas_setup) run
+ * in the calling thread; our own threads are the parallelism. Each fast function has a `_naive` twin: the oracle that
  * tests compare it with, and that blas_setup checks the installed BLAS against.
  */
 #ifndef CORE_VECMATH_H
