@@ -239,9 +239,9 @@ static void check_sequence(const struct check *c, const struct tower *t, size_t 
                 "needs one feature of type id in the item tower, whose embeddings the history uses (an id that is "
                 "hashed or categorical has none to share); add it, or remove shared");
     }
-    if (events->time == NULL) {
-        PROBLEM(c, feature_key(t, i, "type").text,
-                "sequence needs to know when events happened; add data.events.time: the column of times");
+    if (events->time == NULL && f->pooling == POOLING_RECENCY) {
+        PROBLEM(c, feature_key(t, i, "pooling").text,
+                "recency needs to know when events happened; add data.events.time: the column of times, or use mean");
     }
     for (size_t j = 0; j < i; j++) {
         if (t->config->features[j].type == FEATURE_SEQUENCE) {

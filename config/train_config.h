@@ -155,7 +155,7 @@ struct train_config {
     "cosine (late fusion)"
 
 /* Reads `path` and applies `sets` ("key.path=value", n_sets of them). On failure returns NULL and appends one line for
- * each problem to `problems`. Cross-checks are made too (early fusion, sequence without a time column, towers of
+ * each problem to `problems`. Cross-checks are made too (early fusion, recency without a time column, towers of
  * different output length, softmax without any negatives, files that do not exist, ...). */
 struct train_config *train_config_load(const char *path, const char *const *sets, size_t n_sets, struct buf *problems);
 void train_config_free(struct train_config *config);

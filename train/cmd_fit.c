@@ -219,8 +219,7 @@ static int run_fit(struct fit_run *run, const struct fit_options *o, struct err 
 {
     run->threads = run->config->threads > 0 ? run->config->threads : count_processors();
     run->d = check_report(o->report, e) < 0 ? NULL : dataset_load(run->config, e);
-    if (run->d == NULL ||
-        checkpointer_new(&run->checkpoints, run->config, run->d, run->threads, o->resume, e) < 0 ||
+    if (run->d == NULL || checkpointer_new(&run->checkpoints, run->config, run->d, run->threads, o->resume, e) < 0 ||
         dataset_compact(run->d, run->config, e) < 0) { /* last: the checkpointer takes checksums of all data */
         return -1;
     }

@@ -74,7 +74,8 @@ int dataset_compact(struct dataset *d, const struct train_config *config, struct
 
 /* Writes the table rows of user u's latest events strictly before event `position` of `part` (an index into
  * part->item), oldest first, at most the feature's `last`, to out; returns how many. Events with the same time are not
- * before it. position == part->start[u + 1] means: all of the user's events of the part. */
+ * before it. position == part->start[u + 1] means: all of the user's events of the part. Without times there is no before:
+ * the last of the user's other events in the file's order, none of which has the event's item. */
 size_t dataset_history(const struct dataset *d, const struct interactions *part, uint32_t user, size_t position,
                        int32_t *out);
 

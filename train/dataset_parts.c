@@ -323,9 +323,28 @@ int dataset_compact(struct dataset *d, const struct train_config *config, struct
 
 /* --- history -------------------------------------------------------------------------------------------------------*/
 
+/* Without times: the user's last events, in the file's order, with other items than event `position` has. Were the event
+ * or a repetition of it among them, the model would be told what it should find. */
+static size_t history_as_set(const struct interactions *part, uint32_t user, size_t position, uint32_t last,
+                             const int32_t *row, int32_t *out)
+{
+    size_t first = part->start[user], end = part->start[user + 1];
+    size_t free = last;
+    for (size_t i = end; i-- > first && free > 0;) {
+        if (position == end || part->item[i] != part->item[position]) {
+            out[--free] = row[part->item[i]];
+        }
+    }
+    memmove(out, out + free, (last - free) * sizeof *out);
+    return last - free;
+}
+
 size_t interactions_history(const struct interactions *part, uint32_t user, size_t position, uint32_t last,
                             const int32_t *row, int32_t *out)
 {
+    if (part->time == NULL && part->same == NULL) {
+        return history_as_set(part, user, position, last, row, out);
+    }
     size_t first = part->start[user], end = position;
     while (end > first && end < part->start[user + 1] && is_same(part, end)) {
         end--;

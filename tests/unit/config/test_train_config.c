@@ -360,9 +360,7 @@ static void test_keys(void **state)
         whole, "  events: {path: clicks.csv, user: user_id, item: item_id, time: ts, label: clicked}\n", "",
         "c.yaml:1: data.events.path: is missing; it is: file of events: a row for each time a user met an item\n"
         "c.yaml:1: data.events.user: is missing; it is: its column with the user id\n"
-        "c.yaml:1: data.events.item: is missing; it is: its column with the item id\n"
-        "c.yaml:15: user_tower.features.7.type: sequence needs to know when events happened; add "
-        "data.events.time: the column of times\n");
+        "c.yaml:1: data.events.item: is missing; it is: its column with the item id\n");
     expect_change(
         whole, "{path: users.csv, id: user_id}", "{id: user_id}",
         "c.yaml:2: data.users.path: is missing; it is: file of users and their columns; without data.users the "
@@ -520,9 +518,12 @@ static void test_features(void **state)
 static void test_sequences(void **state)
 {
     (void)state;
-    expect_change(whole, ", time: ts", "",
-                  "c.yaml:16: user_tower.features.7.type: sequence needs to know when events happened; add "
-                  "data.events.time: the column of times\n");
+    accept_change(whole, ", time: ts", "");
+    static const char *const recency[] = {"user_tower.features.7.pooling=recency", "data.events.time=null"};
+    expect_with(
+        whole, recency, 2,
+        "--set user_tower.features.7.pooling: recency needs to know when events happened; add data.events.time: "
+        "the column of times, or use mean\n");
     expect_change(
         whole, "of: item_id", "of: city",
         "c.yaml:16: user_tower.features.7.of: \"city\" is not the item id column, which is \"item_id\"; a history "

@@ -716,6 +716,8 @@ static size_t oracle_history(const struct interactions *part, uint32_t user, siz
         bool before = i < position;
         if (position < end && part->time != NULL) {
             before = part->time[i] < part->time[position];
+        } else if (position < end) { /* no times: everything of other items */
+            before = part->item[i] != part->item[position];
         }
         if (!before) {
             continue;
@@ -746,6 +748,9 @@ static void test_history_oracle(void **state)
                 size_t n = interactions_history(&part, u, at, last, row, got);
                 assert_int_equal(n, oracle_history(&part, u, at, last, row, expected));
                 expect_indices(got, n, expected);
+                for (size_t i = 0; part.time == NULL && at < part.start[u + 1] && i < n; i++) {
+                    assert_int_not_equal(got[i], row[part.item[at]]); /* the item to find is never told */
+                }
             }
         }
         interactions_release(&part);

@@ -711,6 +711,24 @@ static const char history_yaml[] =
     "negatives: {mask_seen: false}\n" LAB_REST;
 
 /* One user: a at 1, b at 2, c and d both at 3. Histories: none; a; a b; a b. So only a and b are ever in one. */
+/* Without times an event's own item is not in its history, however often it comes: here nothing is left, so nothing is
+ * learned for the history. */
+static void test_history_without_times(void **state)
+{
+    (void)state;
+    struct lab lab;
+    files_write("clicks.csv", "user_id,item_id\nu,a\nu,a\nv,b\nu,a\n");
+    lab_open(&lab, history_yaml, (const char *const[]){"data.events.time=null", NULL});
+    float **gradients = lab_gradients_new(lab.m);
+    struct trainer *t = start(&lab, 1);
+    gradients_of(t, gradients);
+    int table = lab.m->table[SIDE_USER][0];
+    assert_true(length_of(gradients[table], lab_parameter_size(&lab.m->parameters[table])) == 0);
+    trainer_free(t);
+    lab_gradients_free(lab.m, gradients);
+    lab_close(&lab);
+}
+
 static void test_history_is_strictly_before(void **state)
 {
     (void)state;
@@ -1056,6 +1074,7 @@ int main(void)
         cmocka_unit_test(test_hidden_values),
         cmocka_unit_test(test_hidden_share),
         cmocka_unit_test(test_untouched_rows),
+        cmocka_unit_test(test_history_without_times),
         cmocka_unit_test(test_history_is_strictly_before),
         cmocka_unit_test(test_two_groups),
         cmocka_unit_test(test_products),
