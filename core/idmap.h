@@ -25,6 +25,10 @@ uint32_t idmap_add(struct idmap *m, const char *text, size_t length);
 /* The string's number or IDMAP_NONE. */
 uint32_t idmap_find(const struct idmap *m, const char *text, size_t length);
 
+/* The same for n strings at once, several times as fast in a large map, because the waits for memory overlap. Without
+ * memory idmap_add_many gives -1; strings before the failure have been added. */
+int idmap_add_many(struct idmap *m, const struct span *texts, size_t n, uint32_t *numbers);
+
 /* String `number`; borrowed until the next idmap_add. */
 struct span idmap_get(const struct idmap *m, uint32_t number);
 

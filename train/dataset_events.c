@@ -12,7 +12,7 @@
 #include "train/dataset_ids.h"
 #include "train/dataset_time.h"
 
-enum { BLOCK_EVENTS = 1 << 18, AHEAD = 16 };
+enum { BLOCK_EVENTS = 1 << 18, BLOCK_ROWS = 256, AHEAD = 16 };
 static const double WEIGHT_MAX = 1e6;
 
 struct event_block {
@@ -132,56 +132,107 @@ static int check_row(const struct span *f, const struct event_columns *c, struct
     return -1;
 }
 
-static int take_row(struct event_log *log, const struct events_file *file, enum events_take take, const struct span *f,
-                    struct csv *csv, const struct event_columns *c, struct idmap *users, struct idmap *items,
-                    struct err *e)
+/* A file being read. Rows are looked up a block at a time (idmap_add_many). */
+struct event_reader {
+    struct event_log *log;
+    const struct events_file *file;
+    enum events_take take;
+    struct csv *csv;
+    struct event_columns columns;
+    struct idmap *users, *items;
+    size_t n; /* rows of the block */
+    struct span user[BLOCK_ROWS], item[BLOCK_ROWS];
+    struct event_values values[BLOCK_ROWS];
+    uint32_t numbers[2][BLOCK_ROWS];
+    size_t used;
+    char text[BLOCK_ROWS * 2 * ID_BYTES_MAX]; /* what user and item point into */
+};
+
+/* Puts the block's rows into the log. */
+static int flush_rows(struct event_reader *r, struct err *e)
+{
+    if (idmap_add_many(r->users, r->user, r->n, r->numbers[SIDE_USER]) < 0 ||
+        idmap_add_many(r->items, r->item, r->n, r->numbers[SIDE_ITEM]) < 0) {
+        return err_nomem(e);
+    }
+    for (size_t i = 0; i < r->n; i++) {
+        if (push_event(r->log, r->numbers[SIDE_USER][i], r->numbers[SIDE_ITEM][i], &r->values[i]) < 0) {
+            return err_nomem(e);
+        }
+    }
+    r->n = r->used = 0;
+    return 0;
+}
+
+static struct span keep_text(struct event_reader *r, struct span s)
+{
+    char *copy = r->text + r->used;
+    memcpy(copy, s.text, s.length);
+    r->used += s.length;
+    return (struct span){copy, s.length};
+}
+
+static int take_row(struct event_reader *r, const struct span *f, struct err *e)
 {
     struct event_values values = {0};
+    const struct event_columns *c = &r->columns;
     const char *reason;
     int column = check_row(f, c, &values, &reason);
     if (column >= 0) {
-        return csv_reject(csv, column, reason, e);
+        return csv_reject(r->csv, column, reason, e);
     }
-    bool exposed = c->label >= 0 && values.label < file->columns->label_min;
-    if (exposed != (take == EVENTS_EXPOSED)) {
-        log->dropped_by_label += exposed;
+    bool exposed = c->label >= 0 && values.label < r->file->columns->label_min;
+    if (exposed != (r->take == EVENTS_EXPOSED)) {
+        r->log->dropped_by_label += exposed;
         return 0;
     }
     if (c->weight >= 0 && (float)values.weight <= 0) {
-        log->dropped_by_weight++;
+        r->log->dropped_by_weight++;
         return 0;
     }
-    const struct span *u = &f[c->user], *i = &f[c->item];
-    uint32_t user = idmap_add(users, u->text, u->length);
-    uint32_t item = idmap_add(items, i->text, i->length);
-    bool failed = user == IDMAP_NONE || item == IDMAP_NONE || push_event(log, user, item, &values) < 0;
-    return failed ? err_nomem(e) : 0;
+    r->user[r->n] = keep_text(r, f[c->user]);
+    r->item[r->n] = keep_text(r, f[c->item]);
+    r->values[r->n] = values;
+    return ++r->n == BLOCK_ROWS ? flush_rows(r, e) : 0;
+}
+
+static int read_rows(struct event_reader *r, struct err *e)
+{
+    const struct span *fields;
+    int row;
+    r->csv = csv_open(r->file->path, &r->file->format, e);
+    if (r->csv == NULL || find_columns(r->csv, r->file->columns, &r->columns, e) < 0) {
+        return -1;
+    }
+    while ((row = csv_next(r->csv, &fields, e)) > 0) {
+        if (take_row(r, fields, e) < 0) {
+            return -1;
+        }
+    }
+    r->log->bad_rows = csv_bad_rows(r->csv);
+    return row < 0 ? -1 : flush_rows(r, e);
 }
 
 int event_log_read(struct event_log *log, const struct events_file *file, enum events_take take, struct idmap *users,
                    struct idmap *items, struct err *e)
 {
     *log = (struct event_log){.timed = file->columns->time != NULL, .weighted = file->columns->weight != NULL};
-    struct event_columns columns;
-    const struct span *fields;
-    int row = -1;
-    struct csv *csv = csv_open(file->path, &file->format, e);
-    if (csv == NULL || find_columns(csv, file->columns, &columns, e) < 0) {
-        goto done;
+    struct event_reader *r = mem_array(1, sizeof *r);
+    if (r == NULL) {
+        return err_nomem(e);
     }
-    while ((row = csv_next(csv, &fields, e)) > 0) {
-        if (take_row(log, file, take, fields, csv, &columns, users, items, e) < 0) {
-            row = -1;
-            goto done;
-        }
-    }
-    log->bad_rows = csv_bad_rows(csv);
-done:
-    csv_close(csv);
-    if (row < 0) {
+    r->log = log;
+    r->file = file;
+    r->take = take;
+    r->users = users;
+    r->items = items;
+    int result = read_rows(r, e);
+    csv_close(r->csv);
+    mem_free(r);
+    if (result < 0) {
         event_log_release(log);
     }
-    return row;
+    return result;
 }
 
 /* --- grouping ------------------------------------------------------------------------------------------------------*/

@@ -59,6 +59,44 @@ static void many_strings(void **state)
     idmap_free(m);
 }
 
+/* Texts of all short lengths that differ in one byte, NULs among them, are told apart; many at once is as one by one. */
+static void short_strings_and_blocks(void **state)
+{
+    (void)state;
+    enum { N = 40000 };
+    struct rng r;
+    rng_seed(&r, 8, 0);
+    static char text[N][20];
+    static struct span texts[N];
+    static uint32_t numbers[N];
+    uint32_t last;
+    for (size_t i = 0; i < N; i++) {
+        size_t length = rng_below(&r, 20);
+        for (size_t j = 0; j < length; j++) {
+            text[i][j] = (char)('a' * (int)rng_below(&r, 2)); /* a or NUL */
+        }
+        texts[i] = (struct span){text[i], length};
+    }
+    struct idmap *one = idmap_new(), *many = idmap_new();
+    for (size_t i = 0; i < N; i += 1000) {
+        assert_int_equal(idmap_add_many(many, texts + i, 1000, numbers + i), 0);
+        for (size_t j = i; j < i + 1000; j++) {
+            assert_int_equal(idmap_add(one, text[j], texts[j].length), numbers[j]);
+            struct span s = idmap_get(many, numbers[j]);
+            assert_int_equal(s.length, texts[j].length);
+            assert_memory_equal(s.text, text[j], s.length);
+        }
+    }
+    assert_int_equal(idmap_count(one), idmap_count(many));
+    mem_fail_at(1);
+    while (idmap_add_many(many, (struct span[]){{text[0], 19}}, 1, &last) == 0) {
+        text[0][rng_below(&r, 19)]++; /* new ones, until something has to grow */
+    }
+    mem_fail_at(0);
+    idmap_free(one);
+    idmap_free(many);
+}
+
 static void failed_allocations_leave_the_map_usable(void **state)
 {
     (void)state;
@@ -102,9 +140,8 @@ static void fnv1a_of_known_texts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(numbers_count_up),
-        cmocka_unit_test(many_strings),
-        cmocka_unit_test(failed_allocations_leave_the_map_usable),
+        cmocka_unit_test(numbers_count_up),         cmocka_unit_test(many_strings),
+        cmocka_unit_test(short_strings_and_blocks), cmocka_unit_test(failed_allocations_leave_the_map_usable),
         cmocka_unit_test(fnv1a_of_known_texts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
