@@ -85,6 +85,18 @@ item_tower:
     - {name: tags, type: categorical, multi: "|", dim: 5, pooling: sqrtn}
   network: {type: mlp, layers: [8]}
 """ + REST
+SHARED = DATA + """
+user_tower:
+  features:
+    - {name: user_id, type: id, dim: 4}
+    - {name: history, type: sequence, of: item_id, last: 5, shared: true, pooling: mean}
+  network: {type: mlp, layers: [8]}
+item_tower:
+  features:
+    - {name: item_id, type: id, dim: 5}
+    - {name: category, type: onehot}
+  network: {type: mlp, layers: [8]}
+""" + REST
 NO_NETWORK = DATA + """
 user_tower:
   features:
@@ -118,7 +130,6 @@ COSINE, DOT = ["similarity=cosine"], ["similarity=dot"]
 NO_LOGQ = ["loss.logq=false"]
 
 
-
 def network(side, *settings):
     return [f"{side}_tower.network.{s}" for s in settings]
 
@@ -137,6 +148,7 @@ CASES = {
     "every feature, uniform, no logQ": (EVERY_FEATURE, SOFTMAX + DOT + UNIFORM + NO_LOGQ),
     "every feature, mixed, nothing masked": (EVERY_FEATURE, SOFTMAX + DOT + MIXED + UNMASKED),
     "poolings sqrtn and recency": (POOLINGS, SOFTMAX + COSINE),
+    "a history that shares the item id's table": (SHARED, SOFTMAX + COSINE),
     "one-hot bags, in-batch": (ONEHOT_BAGS, SOFTMAX + COSINE),
     "one-hot bags, mixed": (ONEHOT_BAGS, SOFTMAX + DOT + MIXED),
     "gelu": (EVERY_FEATURE, SOFTMAX + COSINE + network("user", "activation=gelu") + network("item", "activation=gelu")),
