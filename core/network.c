@@ -61,12 +61,12 @@ static void add_mlp_layer(struct network_layers *layers, const struct network *n
 int network_build(struct network_layers *layers, const struct network *network, uint32_t input_width, struct err *e)
 {
     *layers = (struct network_layers){.output_width = input_width};
-    if (network->type == NETWORK_DCN && network->cross_rank == 0 && input_width > NETWORK_MAX_WIDTH) {
-        return err_set(
-            e,
-            "cross layers over an input of %u columns, %d are possible with full matrices; set cross_rank, or "
-            "give categories of many values a dim instead of onehot",
-            input_width, NETWORK_MAX_WIDTH);
+    uint32_t most = network->cross_rank == 0 ? NETWORK_MAX_WIDTH : 16 * NETWORK_MAX_WIDTH;
+    if (network->type == NETWORK_DCN && input_width > most) {
+        return err_set(e,
+                       "cross layers over an input of %u columns, %u are possible (4096 with full matrices, 65536 with "
+                       "cross_rank); give categories of many values a dim instead of onehot",
+                       input_width, most);
     }
     if (network->type == NETWORK_DCN && network->cross_rank >= input_width) {
         return err_set(e, "cross_rank %u saves nothing over an input of %u columns; lower it, or 0 for full matrices",

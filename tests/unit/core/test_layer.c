@@ -246,7 +246,12 @@ static void widths_that_make_no_sense(void **state)
     check_ok(&e, network_build(&layers, &n, 9, &e));
     n.cross_rank = 0;
     assert_int_equal(network_build(&layers, &n, 4097, &e), -1);
-    check_error(&e, "set cross_rank");
+    check_error(&e, "4097 columns, 4096 are possible");
+    n.cross_rank = 8;
+    e = (struct err)ERR_INIT;
+    check_ok(&e, network_build(&layers, &n, 65536, &e));
+    assert_int_equal(network_build(&layers, &n, 65537, &e), -1);
+    check_error(&e, "65537 columns, 65536 are possible");
 }
 
 int main(void)
