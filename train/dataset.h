@@ -30,7 +30,7 @@ struct interactions {
     int64_t *time;  /* [n], microseconds since 1970 or the plain number scaled by 10^6; NULL without a time column */
     uint64_t
         *same; /* [n / 64 + 1] in place of times, for histories (dataset_compact): bit i: event i has the time of the
-                       one before it, which is the same user's. NULL: none has */
+                       one before it, which is the same user's. NULL: times are there, or none ever were */
     float *weight; /* [n], > 0: how much an event counts in the loss; NULL: all 1. Train parts only */
     size_t *start; /* [n_users + 1]: user u has [start[u], start[u + 1]) */
 };
