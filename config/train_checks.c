@@ -528,6 +528,13 @@ static void check_evaluation(const struct check *c)
     if (is_given(c, "evaluate") && !is_given(c, "data.split.method")) {
         PROBLEM(c, "evaluate", "has no effect without a test part; add data.split, or remove it");
     }
+    for (size_t i = 0; config->evaluate.baselines != NULL && config->evaluate.baselines[i] != NULL; i++) {
+        const char *name = config->evaluate.baselines[i];
+        if (word_find(baseline_words, name) < 0) {
+            PROBLEM(c, "evaluate.baselines", "%s is not known; known: popularity, item_cf, matrix_completion",
+                    problem_quote(name).text);
+        }
+    }
     for (size_t i = 0; config->evaluate.slices != NULL && config->evaluate.slices[i] != NULL; i++) {
         const char *name = config->evaluate.slices[i];
         if (!is_category(find_feature(&config->user_tower, name)) &&

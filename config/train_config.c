@@ -10,6 +10,7 @@
  */
 #include "config/train_config.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +24,7 @@ const char *const split_method_words[] = {"none", "leave_last", "time", "file", 
 const char *const loss_type_words[] = {"softmax", NULL};
 const char *const optimizer_type_words[] = {"adagrad", "adam", "lazy_adam", "sgd", NULL};
 const char *const schedule_type_words[] = {"constant", "step", "cosine", NULL};
+const char *const baseline_words[] = {"popularity", "item_cf", "matrix_completion", NULL};
 static const char *const index_engine_words[] = {"flat", "faiss", NULL};
 
 static const char *const later_losses[] = {"pointwise", "triplet_hinge", "triplet_logistic", NULL};
@@ -215,6 +217,10 @@ static const struct param rows[] = {
      .unit = "users",
      .sentence = "of the test part, chosen at random, that are ranked for; 0: all, up to 2 * 10^10 pairs of user and "
                  "item (then a warning says so)"},
+    {"evaluate.baselines", PARAM_STRINGS, AT(evaluate.baselines),
+     .sentence =
+         "what is ranked beside the model: popularity, item_cf, matrix_completion (default: all, but the last, "
+         "which has to be trained, only where the model is more than ids, and with up to 500,000 train events)"},
     {"evaluate.slices", PARAM_STRINGS, AT(evaluate.slices),
      .sentence = "onehot and categorical features by whose values the report breaks metrics down (default: those with "
                  "at most 30 values); new users, new items and popularity always are"},
@@ -275,6 +281,13 @@ static void write_text(struct train_config *config, const struct node *root, str
     buf_release(&text);
 }
 
+static void read_features(struct train_config *config, const struct node *root, struct problems *problems)
+{
+    feature_configs_read(node_path(root, "user_tower.features"), "user_tower.features", &config->user_tower, problems);
+    feature_configs_read(node_path(root, "item_tower.features"), "item_tower.features", &config->item_tower, problems);
+    config->optimizer.early_stop.enabled = node_path(root, "optimizer.early_stop") != NULL;
+}
+
 static struct train_config *read_tree(const struct node *root, struct problems *problems)
 {
     struct train_config *config = mem_array(1, sizeof *config);
@@ -283,9 +296,7 @@ static struct train_config *read_tree(const struct node *root, struct problems *
         return NULL;
     }
     param_read(&table, root, "", config, problems);
-    feature_configs_read(node_path(root, "user_tower.features"), "user_tower.features", &config->user_tower, problems);
-    feature_configs_read(node_path(root, "item_tower.features"), "item_tower.features", &config->item_tower, problems);
-    config->optimizer.early_stop.enabled = node_path(root, "optimizer.early_stop") != NULL;
+    read_features(config, root, problems);
     default_id(&config->data.users.id, config->data.events.user, problems);
     default_id(&config->data.items.id, config->data.events.item, problems);
     settle_network(&config->user_tower.network);
@@ -307,6 +318,36 @@ struct train_config *train_config_load(const char *path, const char *const *sets
     problems_finish(&list);
     node_free(root);
     if (list.count > 0) {
+        train_config_free(config);
+        return NULL;
+    }
+    return config;
+}
+
+struct train_config *train_config_matrix_completion(uint32_t dim, uint32_t batch_size, uint32_t epochs, uint64_t seed)
+{
+    char text[640];
+    struct buf lines = BUF_INIT;
+    struct problems problems = {"matrix_completion", &lines, 0};
+    int n = snprintf(text, sizeof text,
+                     "data: {events: {path: none, user: id, item: id}}\n"
+                     "user_tower: {features: [{name: id, type: id, dim: %u}]}\n"
+                     "item_tower: {features: [{name: id, type: id, dim: %u}]}\n"
+                     "similarity: dot\n"
+                     "loss: {type: softmax, temperature: 1}\n"
+                     "optimizer: {type: adagrad, lr: 0.1, batch_size: %u, epochs: %u, early_stop: {patience: 2}}\n"
+                     "seed: %llu\n",
+                     dim, dim, batch_size, epochs, (unsigned long long)seed);
+    struct node *root = yaml_parse(text, (size_t)n, &problems);
+    struct train_config *config = root == NULL ? NULL : mem_array(1, sizeof *config);
+    if (config != NULL) {
+        param_read(&table, root, "", config, &problems);
+        read_features(config, root, &problems);
+    }
+    problems_finish(&problems);
+    node_free(root);
+    buf_release(&lines);
+    if (problems.count > 0) {
         train_config_free(config);
         return NULL;
     }

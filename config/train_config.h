@@ -82,6 +82,8 @@ struct schedule_config {
     double end_lr;  /* cosine: the rate at the end */
 };
 
+extern const char *const baseline_words[]; /* popularity item_cf matrix_completion */
+
 struct train_config {
     struct {
         struct table_config users, items;
@@ -129,6 +131,7 @@ struct train_config {
     struct {
         uint64_t max_users; /* of the test part; 0: all, up to what is affordable */
         char **slices;      /* NULL-terminated names of features; NULL: those with few values */
+        char **baselines;   /* NULL-terminated, of baseline_words; NULL: as many as are cheap */
     } evaluate;
     uint64_t seed;
     uint32_t threads; /* 0: one a core */
@@ -159,6 +162,10 @@ struct train_config {
  * different output length, softmax without any negatives, files that do not exist, ...). */
 struct train_config *train_config_load(const char *path, const char *const *sets, size_t n_sets, struct buf *problems);
 void train_config_free(struct train_config *config);
+
+/* The configuration of the matrix completion baseline: defaults, but ids only, vectors of `dim` numbers, and the dot
+ * product; at most `epochs`, early stopping. Its data are not to be read. NULL without memory. */
+struct train_config *train_config_matrix_completion(uint32_t dim, uint32_t batch_size, uint32_t epochs, uint64_t seed);
 
 /* Appends the parameter table: tab-separated (path, type, min, default, max, unit, sentence) or Markdown. */
 void train_config_describe(struct buf *out, bool markdown);

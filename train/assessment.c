@@ -221,8 +221,9 @@ static struct difference difference_of(const struct contender *model, const stru
     for (size_t r = 0; r < BOOTSTRAP_REPLICATES; r++) {
         size_t at = r * columns + column;
         values[r] = (double)model->replicates[at] - (double)other->replicates[at];
-        d.better += (values[r] > 0 ? 1.0 : values[r] == 0 ? 0.5 : 0.0) / BOOTSTRAP_REPLICATES;
+        d.better += values[r] > 0 ? 1.0 : values[r] == 0 ? 0.5 : 0.0;
     }
+    d.better /= BOOTSTRAP_REPLICATES;
     d.interval = bootstrap_interval(values);
     return d;
 }

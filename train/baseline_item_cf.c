@@ -11,6 +11,10 @@
  * recall@20: .223 against .199). Ranking starts from the history, so the lists are turned round once: what an item leads
  * to.
  *
+ * shrink: without it two items that one user happens to have are as alike as can be. On a validation part of Gowalla
+ * recall@20 was .177 with 0, .186 with 5, .194 with 20, and the number of neighbours hardly mattered (20 to 1,000: .190 to
+ * .195).
+ *
  * Ranking adds up similarities in a dense row of the worker and notes what was touched in a bitmap, which gives the
  * touched items in order without sorting them; tiles are then cut out of these lists.
  */
@@ -61,7 +65,7 @@ struct item_cf_options item_cf_defaults(size_t n_items, uint64_t seed, unsigned 
 {
     size_t affordable = (size_t)25000000 / (n_items > 0 ? n_items : 1);
     uint32_t neighbours = affordable >= 200 ? 200 : affordable < 10 ? 10 : (uint32_t)affordable;
-    return (struct item_cf_options){neighbours, 500, 20000000, seed, threads};
+    return (struct item_cf_options){neighbours, 500, 20000000, seed, threads, 20};
 }
 
 /* --- histories ------------------------------------------------------------------------------------------------------*/
@@ -184,7 +188,7 @@ static void count_item(const struct counting *c, uint32_t item, uint32_t *togeth
         uint32_t other = touched[i];
         if (other != item) {
             double norm = sqrt((double)users_of(c, item) * (double)users_of(c, other));
-            topk_push(&best, (float)(together[other] / norm), other);
+            topk_push(&best, (float)(together[other] / (norm + cf->options.shrink)), other);
         }
         together[other] = 0;
     }

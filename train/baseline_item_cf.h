@@ -2,7 +2,9 @@
  * train/baseline_item_cf.h: item-based collaborative filtering, the baseline that is hard to beat.
  *
  * Items are alike when the same users have them: cosine of their columns in the user-item matrix,
- *     similarity(i, j) = users with both / sqrt(users with i * users with j)
+ *     similarity(i, j) = users with both / (sqrt(users with i * users with j) + shrink)
+ * where `shrink` takes from what few users say (Bell & Koren, "Improved neighborhood-based collaborative filtering", KDD
+ * Cup workshop 2007).
  * Each item keeps its most similar ones, and a user's score of an item is the sum over those of them that are in the
  * user's history (Sarwar et al., "Item-based collaborative filtering recommendation algorithms", WWW 2001; Deshpande &
  * Karypis, "Item-based top-N recommendation algorithms", TOIS 2004). Items that nothing in the history leads to follow
@@ -25,10 +27,11 @@ struct item_cf_options {
     size_t events;       /* more events than this (capped so): a random sample of users is counted */
     uint64_t seed;
     unsigned threads;
+    double shrink;
 };
 
 /* What reports use: 200 neighbours (fewer in a large catalogue, for 200 MB at most, and as much again while they are made), 500 items of history, 20 million
- * events. */
+ * events, shrink 20. */
 struct item_cf_options item_cf_defaults(size_t n_items, uint64_t seed, unsigned threads);
 
 struct item_cf; /* opaque */

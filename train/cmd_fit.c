@@ -8,11 +8,10 @@
 #include "core/buf.h"
 #include "core/log.h"
 #include "core/mem.h"
-#include "train/assessment.h"
-#include "train/baseline_item_cf.h"
 #include "train/command.h"
 #include "train/export.h"
 #include "train/fit.h"
+#include "train/fit_assess.h"
 #include "train/index_build.h"
 #include "train/report_figures.h"
 #include "train/report_file.h"
@@ -58,65 +57,10 @@ struct fit_run {
     char *published;
 };
 
-/* Which slices the data allows. */
-static int make_slicing(struct fit_run *run, struct slicing *slicing, struct err *e)
-{
-    const struct dataset *d = run->d;
-    char **names = run->config->evaluate.slices;
-    if (slicing_add_events(slicing, d->train.start, d->n_users, d->item_count, d->n_items, e) < 0) {
-        return -1;
-    }
-    bool added = slicing_add_features(slicing, SIDE_USER, &d->rows[SIDE_USER], names) == 0 &&
-                 slicing_add_features(slicing, SIDE_ITEM, &d->rows[SIDE_ITEM], names) == 0;
-    return added ? 0 : err_nomem(e);
-}
-
-static int assess_item_cf(struct fit_run *run, struct assessment *a, struct err *e)
-{
-    const struct dataset *d = run->d;
-    struct item_cf_options options = item_cf_defaults(d->n_items, run->config->seed, run->threads);
-    struct item_cf *cf = item_cf_new(&d->train, d->n_users, d->n_items, d->item_count, &options, e);
-    struct ranker ranker = item_cf_ranker(cf);
-    int result = cf == NULL ? -1 : assessment_add(a, "item_cf", &ranker, e);
-    item_cf_free(cf);
-    return result;
-}
-
-static int assess(struct fit_run *run, struct assessment *a, struct err *e)
-{
-    struct slicing slicing = {0};
-    struct ranker model = tower_ranker_of(run->ranker), popularity = popularity_ranker(run->d->item_count);
-    if (assessment_add(a, "model", &model, e) == 0 && assessment_add(a, "popularity", &popularity, e) == 0 &&
-        assess_item_cf(run, a, e) == 0 && make_slicing(run, &slicing, e) == 0) {
-        run->assessment = assessment_report(a, &slicing, e);
-    }
-    slicing_release(&slicing);
-    return run->assessment == NULL ? -1 : 0;
-}
-
 static int evaluate_model(struct fit_run *run, struct err *e)
 {
-    const struct dataset *d = run->d;
-    if (d->test.n == 0) {
-        log_info("no test part (data.split.method none): metrics are left out");
-        run->assessment = json_pack("{s:{}, s:{}}", "metrics", "baselines");
-        return run->assessment == NULL ? err_nomem(e) : 0;
-    }
-    struct evaluation ev = {
-        .n_users = d->n_users,
-        .n_items = d->n_items,
-        .seen = &d->train,
-        .relevant = &d->test,
-        .unreachable = d->unreachable,
-        .max_users = run->config->evaluate.max_users,
-        .seed = run->config->seed,
-        .at = metric_default_cutoffs,
-        .threads = run->threads,
-    };
-    struct assessment *a = assessment_new(&ev, d->item_count, e);
-    int result = a == NULL ? -1 : assess(run, a, e);
-    assessment_free(a);
-    return result;
+    run->assessment = fit_assess(run->config, run->d, run->ranker, run->threads, e);
+    return run->assessment == NULL ? -1 : 0;
 }
 
 /* Vectors of users spread over all: what the index will be asked for. */

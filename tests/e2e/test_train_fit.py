@@ -1,5 +1,6 @@
 """recall-train fit and eval: the report, the published bundle, repeatability, and metrics that can be had again."""
 
+import copy
 import json
 import shutil
 import subprocess
@@ -78,6 +79,18 @@ def test_some_users_are_enough(data, tmp_path):
     assert {part["by"] for part in report["slices"]} == {"new_users", "new_items", "popularity", "category"}
 
 
+def test_baselines(data, tmp_path):
+    """Those that are asked for; without asking, matrix completion where the model is more than that."""
+    def baselines(**values):
+        fit(data, tmp_path / "models", "--report", tmp_path / "r.json", epochs=1, **values)
+        return list(json.loads((tmp_path / "r.json").read_text())["baselines"])
+    assert baselines() == ["popularity", "item_cf", "matrix_completion"]
+    assert baselines(evaluate__baselines="[item_cf]") == ["item_cf"]
+    ids = {f"{side}_tower": f"{{features: [{{name: {side}_id, type: id, dim: 8}}]}}" for side in ("user", "item")}
+    assert baselines(**ids) == ["popularity", "item_cf"]
+    assert baselines(evaluate__baselines="[matrix_completion, popularity]", **ids) == ["popularity", "matrix_completion"]
+
+
 def test_published(fitted):
     models, report, _ = fitted
     bundle, = bundles(models)
@@ -124,20 +137,24 @@ def by_files(data, tmp_path_factory):
 
 def test_split_by_file_is_the_split(fitted, by_files):
     assert by_files[1]["metrics"] == fitted[1]["metrics"]
-    assert by_files[1]["baselines"] == fitted[1]["baselines"]
+    for name in "popularity", "item_cf":  # matrix completion cuts its validation part as the test part was cut
+        assert by_files[1]["baselines"][name] == fitted[1]["baselines"][name]
 
 
 def test_eval_reproduces_fit(by_files, tmp_path):
-    directory, report = by_files
+    directory, report = by_files[0], copy.deepcopy(by_files[1])
     train("eval", directory / "models" / "current", "--test", directory / "test.csv", "--exclude",
           directory / "seen.csv", "--report", tmp_path / "eval.json")
     again = json.loads((tmp_path / "eval.json").read_text())
+    for member in "baselines", "popularity_bias", "comparison":  # eval does not train
+        assert report[member].pop("matrix_completion")
     for member in "metrics", "baselines", "popularity_bias", "evaluation":
         assert again[member] == report[member], member
     assert len(again["slices"]) == len(report["slices"]) > 20
     for ours, theirs in zip(again["slices"], report["slices"]):  # intervals differ: users come in another order
         assert all(part.pop("recall@20_ci") and part.pop("ndcg@20_ci") for part in (ours, theirs) if part["users"] >= 10)
-        for name in set(ours) - {"recall@20_ci", "ndcg@20_ci"}:
+        assert theirs["baselines"].pop("matrix_completion") and ours["baselines"] == theirs["baselines"]
+        for name in set(ours) - {"recall@20_ci", "ndcg@20_ci", "baselines"}:
             assert ours[name] == (pytest.approx(theirs[name]) if "@" in name else theirs[name]), (ours, theirs)
 
 

@@ -663,6 +663,17 @@ static void test_evaluate(void **state)
     train_config_free(c);
     accept_change(whole, "seed: 1", "evaluate: {max_users: 100}");
     accept_change(whole, "seed: 1", "evaluate: {slices: [topics, gender]}");
+    accept_change(whole, "seed: 1", "evaluate: {baselines: [item_cf, matrix_completion, popularity]}");
+    expect_change(whole, "seed: 1", "evaluate: {baselines: [item_cf, svd]}",
+                  "c.yaml:30: evaluate.baselines: \"svd\" is not known; known: popularity, item_cf, "
+                  "matrix_completion\n");
+    c = train_config_matrix_completion(12, 100, 7, 5);
+    assert_non_null(c);
+    assert_int_equal(c->user_tower.features[0].dim, 12);
+    assert_int_equal(c->item_tower.features[0].type, FEATURE_ID);
+    assert_true(c->similarity == SIMILARITY_DOT && c->loss.temperature == 1 && c->optimizer.batch_size == 100);
+    assert_true(c->optimizer.epochs == 7 && c->optimizer.early_stop.enabled && c->seed == 5);
+    train_config_free(c);
     expect_change(
         whole, "seed: 1", "evaluate: {slices: [gender, age, sex]}",
         "c.yaml:30: evaluate.slices: \"age\" is not a feature of type onehot or categorical (without buckets) "

@@ -102,7 +102,7 @@ static bool has(const struct world *w, size_t user, uint32_t item, uint32_t hist
 }
 
 /* [n_items, n_items] */
-static float *similarities(const struct world *w, uint32_t history)
+static float *similarities(const struct world *w, uint32_t history, double shrink)
 {
     float *s = calloc(w->n_items * w->n_items, sizeof *s);
     bool *in = calloc(w->n_users * w->n_items, sizeof *in);
@@ -119,7 +119,7 @@ static float *similarities(const struct world *w, uint32_t history)
                 other += in[u * w->n_items + j];
                 both += in[u * w->n_items + i] && in[u * w->n_items + j];
             }
-            s[i * w->n_items + j] = i != j && both > 0 ? (float)(both / sqrt(one * other)) : 0;
+            s[i * w->n_items + j] = i != j && both > 0 ? (float)(both / (sqrt(one * other) + shrink)) : 0;
         }
     }
     free(in);
@@ -190,12 +190,14 @@ static void check_scores(const struct world *w, struct item_cf *cf, const struct
 static void test_oracle(void **state)
 {
     (void)state;
-    const struct item_cf_options options[] = {
-        {1000, 1000, 1000000, 1, 1}, {5, 1000, 1000000, 1, 2}, {8, 6, 1000000, 1, 3}, {1, 1, 1000000, 1, 2}};
+    const struct item_cf_options options[] = {{1000, 1000, 1000000, 1, 1, 0},
+                                              {5, 1000, 1000000, 1, 2, 3.5},
+                                              {8, 6, 1000000, 1, 3, 20},
+                                              {1, 1, 1000000, 1, 2, 0}};
     for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
         struct world *w = random_world(i, 150, 70, 30);
         struct item_cf *cf = make(w, &options[i]);
-        float *s = similarities(w, options[i].history);
+        float *s = similarities(w, options[i].history, options[i].shrink);
         keep_best(w, options[i].neighbours, s);
         check_leads(w, cf, s);
         check_scores(w, cf, &options[i], s);
@@ -211,7 +213,7 @@ static void test_by_hand(void **state)
 {
     (void)state;
     struct world *w = world_new(5, 5, 4);
-    const struct item_cf_options options = {10, 10, 1000, 1, 1};
+    const struct item_cf_options options = {10, 10, 1000, 1, 1, 0};
     add_event(w, 0, 0);
     add_event(w, 0, 1);
     add_event(w, 0, 0); /* again: counts once */
@@ -289,7 +291,7 @@ static void test_threads(void **state)
 {
     (void)state;
     struct world *w = random_world(9, 300, 500, 60);
-    struct item_cf_options options = {20, 100, 1000000, 1, 1};
+    struct item_cf_options options = {20, 100, 1000000, 1, 1, 5};
     struct item_cf *one = make(w, &options);
     for (int again = 0; again < 3; again++) {
         options.threads = 4;
@@ -316,7 +318,7 @@ static void test_sample(void **state)
             add_event(w, u, pair + 1);
         }
     }
-    struct item_cf_options options = {3, 10, w->part.n / 10, 1, 2};
+    struct item_cf_options options = {3, 10, w->part.n / 10, 1, 2, 0};
     struct item_cf *cf = make(w, &options), *same = make(w, &options);
     const struct scored *near;
     expect_same(w, cf, same);
@@ -341,7 +343,7 @@ static void test_no_memory(void **state)
 {
     (void)state;
     struct world *w = random_world(5, 60, 40, 20);
-    const struct item_cf_options options = {10, 10, 1000000, 1, 2};
+    const struct item_cf_options options = {10, 10, 1000000, 1, 2, 0};
     const uint32_t users[2] = {1, 2};
     long n;
     for (n = 1;; n++) {
