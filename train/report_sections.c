@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/mem.h"
+#include "core/schema.h"
 #include "train/chart.h"
 #include "train/html.h"
 
@@ -14,6 +15,7 @@ enum {
     MAX_POINTS = 1500,
     MAX_EPOCHS = 10000, /* thinned out by the chart */
     MAX_METRICS = 80,
+    MAX_MEMBERS = 10,
     MAX_CURVE = 64,
     MAX_BINS = 200,
     MAX_SLICES_OF_KIND = 12,
@@ -731,24 +733,39 @@ static void put_index(struct buf *out, const struct report_view *v)
 
 /* --- model and data -----------------------------------------------------------------------------------------------------*/
 
+/* ", dim 32, pooling mean": the numbers, texts and true booleans of an object, but for those that are not worth a word
+ * here: whatever members the schema gets, they are shown. */
+static void put_members(struct buf *out, const json_t *object)
+{
+    static const char *const skipped[] = {"name", "type", "mean", "stddev", "multi", NULL};
+    const char *key;
+    json_t *value;
+    size_t n = 0;
+    json_object_foreach((json_t *)(uintptr_t)object, key, value)
+    {
+        bool shown = json_is_number(value) || json_is_string(value) || json_is_true(value);
+        if (!shown || word_find(skipped, key) >= 0 || n++ >= MAX_MEMBERS) {
+            continue;
+        }
+        buf_puts(out, ", ");
+        put_escaped(out, key);
+        if (json_is_string(value)) {
+            buf_puts(out, " ");
+            put_escaped(out, json_string_value(value));
+        } else if (json_is_number(value)) {
+            buf_puts(out, " ");
+            html_number(out, json_number_value(value), json_is_integer(value) ? 0 : 3);
+        }
+    }
+}
+
 static void put_feature(struct buf *out, const json_t *f)
 {
-    double dim = json_number_at(f, "dim");
-    double last = json_number_at(f, "last");
     buf_puts(out, "<li><code>");
     put_escaped(out, json_text_at(f, "name"));
     buf_puts(out, "</code> <small>");
     put_escaped(out, json_text_at(f, "type"));
-    if (json_text_at(f, "transform")[0] != '\0') {
-        buf_puts(out, ", ");
-        put_escaped(out, json_text_at(f, "transform"));
-    }
-    if (dim > 0) {
-        buf_printf(out, ", %.0f wide", dim);
-    }
-    if (last > 0) {
-        buf_printf(out, ", last %.0f", last);
-    }
+    put_members(out, f);
     buf_puts(out, "</small></li>\n");
 }
 
@@ -776,6 +793,7 @@ static void put_tower(struct buf *out, const json_t *tower, const char *title)
             html_number(out, json_number_value(item), 0);
         }
     }
+    put_members(out, network);
     buf_puts(out, "</p></div>\n");
 }
 

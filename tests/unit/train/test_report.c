@@ -33,7 +33,8 @@ static const char whole[] =
     "  'model': {'average_popularity': 12, 'gini': 0.6, 'coverage': 0.4}},"
     " 'data': {'users': 1200, 'items': 34567, 'train': 1234567, 'test': 1000, 'bad_rows': 0},"
     " 'schema': {'user_tower': {'features': [{'name': 'user_id', 'type': 'id', 'dim': 32}],"
-    "   'network': {'type': 'mlp', 'layers': [64, 32]}}, 'item_tower': {}, 'similarity': 'cosine'},"
+    "   'network': {'type': 'mlp', 'layers': [64, 32], 'activation': 'relu', 'residual': true}}, 'item_tower': {}, "
+    "'similarity': 'cosine'},"
     " 'train': {'epochs': 3, 'loss': [3.0, 2.5, 2.49], 'validation': [0.1, 0.2, 0.19], 'best_epoch': 2,"
     "  'validation_metric': 'recall@20', 'seconds': 12.5, 'examples_per_second': 100000, 'threads': 2},"
     " 'index': {'engine': 'faiss', 'factory': 'HNSW32', 'effort': 200, 'recall@100': 0.985, 'target_recall': 0.98,"
@@ -124,6 +125,8 @@ static void test_whole(void **state)
     }
     expect(&page, "1,234,567 events between 1,200 users and 34,567 items in 3 epochs, 12 seconds");
     expect(&page, "its first 20 hold <b>30.0 %</b>: <b>50 % more than item-based collaborative filtering</b>");
+    expect(&page, "<code>user_id</code> <small>id, dim 32</small>");
+    expect(&page, "Network: mlp 64 \xe2\x86\x92 32, activation relu, residual");
     expect(&page, "nearest items: 0.400");
     expect(&page, "2026-01-02 03:04 UTC");
     expect(&page, "scores above a random one in 93.0 % of cases");
