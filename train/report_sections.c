@@ -692,8 +692,8 @@ static void put_index_curve(struct buf *out, const json_t *index)
             y[n++] = json_number_at(point, "recall");
         }
     }
-    if (n < 2) {
-        return; /* one point is no curve: the first effort tried found everything */
+    if (n == 0) {
+        return;
     }
     struct chart_series series = {"recall", x, y, n, 0};
     begin_figure(out, "Index recall against effort");
@@ -707,9 +707,12 @@ static void put_index_curve(struct buf *out, const json_t *index)
                                            .mark_label = "default",
                                            .rule_y = json_number_at(index, "target_recall"),
                                            .rule_label = "target"});
-    end_figure(out,
-               "Of the true best 100 items (fewer in a small catalogue), the share that the index finds. Time grows "
-               "with effort; requests may ask for more or less than the default.");
+    end_figure(
+        out,
+        n == 1 ? "The least effort was enough. Recall: of the true best 100 items (fewer in a small catalogue), the "
+                 "share that the index finds."
+               : "Of the true best 100 items (fewer in a small catalogue), the share that the index finds. Time grows "
+                 "with effort; requests may ask for more or less than the default.");
 }
 
 static void put_index(struct buf *out, const struct report_view *v)
