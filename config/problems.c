@@ -1,5 +1,6 @@
 #include "config/problems.h"
 
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -37,6 +38,7 @@ void problem_add(struct problems *p, struct place at, const char *path, const ch
     va_start(args, format);
     vsnprintf(message, sizeof message, format, args);
     va_end(args);
+    p->shown[p->count - 1] = (struct problem){p->out->len, at.set != NULL ? INT_MAX : at.line};
     add_place(p, at, path);
     buf_puts(p->out, message);
     buf_puts(p->out, "\n");
@@ -47,8 +49,32 @@ void problem_nomem(struct problems *p)
     problem_add(p, (struct place){NULL, 0}, "", "out of memory");
 }
 
+/* A stable insertion sort: they are few, and mostly in order. */
+static void sort_by_line(struct problems *p)
+{
+    size_t n = p->count < PROBLEMS_SHOWN ? p->count : PROBLEMS_SHOWN, order[PROBLEMS_SHOWN];
+    struct buf sorted = BUF_INIT;
+    for (size_t i = 0; i < n; i++) {
+        size_t at = i;
+        for (; at > 0 && p->shown[order[at - 1]].line > p->shown[i].line; at--) {
+            order[at] = order[at - 1];
+        }
+        order[at] = i;
+    }
+    for (size_t i = 0; i < n; i++) {
+        size_t begin = p->shown[order[i]].begin;
+        size_t end = order[i] + 1 < n ? p->shown[order[i] + 1].begin : p->out->len;
+        buf_add(&sorted, p->out->data + begin, end - begin);
+    }
+    if (n > 1 && !buf_failed(p->out) && !buf_failed(&sorted)) {
+        memcpy(p->out->data + p->shown[0].begin, sorted.data, sorted.len);
+    }
+    buf_release(&sorted);
+}
+
 void problems_finish(struct problems *p)
 {
+    sort_by_line(p);
     if (p->count > PROBLEMS_SHOWN) {
         buf_printf(p->out, "... and %zu more problems\n", p->count - PROBLEMS_SHOWN);
     }

@@ -14,10 +14,17 @@
 
 enum { PROBLEMS_SHOWN = 100, QUOTE_MAX = 96 };
 
+/* Where a problem's line in `out` begins, and the line of the file that it is about. */
+struct problem {
+    size_t begin;
+    int line;
+};
+
 struct problems {
     const char *file; /* as the user wrote it; NULL: there is none; borrowed */
     struct buf *out;  /* borrowed; may fail when memory is short: `count` is right all the same */
     size_t count;
+    struct problem shown[PROBLEMS_SHOWN];
 };
 
 /* Where something stands: `set` is the text of a --set ("key=value", borrowed) or NULL for line `line` of the file
@@ -33,7 +40,8 @@ void problem_add(struct problems *p, struct place at, const char *path, const ch
 
 void problem_nomem(struct problems *p);
 
-/* Adds "... and N more problems" if some were not shown. Call once, at the end. */
+/* Puts the problems into the order of the file's lines, those of --set behind them, and adds "... and N more problems" if
+ * some were not shown. Call once, at the end. */
 void problems_finish(struct problems *p);
 
 struct quote {

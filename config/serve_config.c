@@ -162,7 +162,7 @@ static struct node *load_tree(const char *path, struct problems *problems)
 
 struct serve_config *serve_config_load(const char *path, const char *const *sets, size_t n_sets, struct buf *problems)
 {
-    struct problems list = {path, problems, 0};
+    struct problems list = {.file = path, .out = problems};
     struct serve_config *config = NULL;
     struct node *root = load_tree(path, &list);
     if (root != NULL) {

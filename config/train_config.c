@@ -308,7 +308,7 @@ static struct train_config *read_tree(const struct node *root, struct problems *
 
 struct train_config *train_config_load(const char *path, const char *const *sets, size_t n_sets, struct buf *problems)
 {
-    struct problems list = {path, problems, 0};
+    struct problems list = {.file = path, .out = problems};
     struct train_config *config = NULL;
     struct node *root = yaml_load(path, &list);
     if (root != NULL) {
@@ -328,7 +328,7 @@ struct train_config *train_config_matrix_completion(uint32_t dim, uint32_t batch
 {
     char text[640];
     struct buf lines = BUF_INIT;
-    struct problems problems = {"matrix_completion", &lines, 0};
+    struct problems problems = {.file = "matrix_completion", .out = &lines};
     int n = snprintf(text, sizeof text,
                      "data: {events: {path: none, user: id, item: id}}\n"
                      "user_tower: {features: [{name: id, type: id, dim: %u}]}\n"

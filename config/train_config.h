@@ -3,9 +3,9 @@
  *
  * Every parameter is one row of a table in train_config.c: path, type, minimum, default, maximum, unit, one sentence.
  * `--help`-like listings and docs/config.md come from that table. train_config_load reports *all* problems of a file in
- * one go, each as "file:line: key: what is wrong; how to fix it". Relative paths (data, output.dir) are taken from the
- * configuration file's directory, or from the working directory when they come by --set. No key that has no effect is
- * accepted silently.
+ * one go, in the order of its lines, each as "file:line: key: what is wrong; how to fix it". Relative paths (data,
+ * output.dir) are taken from the configuration file's directory, or from the working directory when they come by --set.
+ * No key that has no effect is accepted silently.
  */
 #ifndef CONFIG_TRAIN_CONFIG_H
 #define CONFIG_TRAIN_CONFIG_H

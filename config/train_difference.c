@@ -89,7 +89,7 @@ bool train_config_differs(const char *now, const char *then, char *what, size_t 
 {
     const struct comparison c = {what, size};
     struct buf text = BUF_INIT;
-    struct problems problems = {NULL, &text, 0};
+    struct problems problems = {.out = &text};
     struct node *a = yaml_parse(now, strlen(now), &problems);
     struct node *b = yaml_parse(then, strlen(then), &problems);
     bool result = true;

@@ -366,9 +366,10 @@ struct node *yaml_load(const char *path, struct problems *problems)
     size_t size = 0;
     char *text = file_read(path, YAML_TEXT_MAX, &size, &e);
     if (text == NULL) {
-        struct problems unnamed = {NULL, problems->out, problems->count}; /* the error names the file itself */
-        problem_add(&unnamed, (struct place){NULL, 0}, "", "%s", e.message);
-        problems->count = unnamed.count;
+        const char *file = problems->file;
+        problems->file = NULL; /* the error names the file itself */
+        problem_add(problems, (struct place){NULL, 0}, "", "%s", e.message);
+        problems->file = file;
         return NULL;
     }
     struct node *root = yaml_parse(text, size, problems);

@@ -40,7 +40,7 @@ static void fuzz_tree(const char *text, size_t n, const char *const *sets, size_
     struct buf out = BUF_INIT;
     struct buf first = BUF_INIT;
     struct buf second = BUF_INIT;
-    struct problems problems = {"fuzz.yaml", &out, 0};
+    struct problems problems = {.file = "fuzz.yaml", .out = &out};
     struct node *tree = yaml_parse(text, n, &problems);
     check(tree != NULL || problems.count > 0);
     if (tree != NULL) {

@@ -713,18 +713,16 @@ static void test_many_at_once(void **state)
            "colour: red\n"
            "seed: 1\n"
            "seed: 2\n",
-           "c.yaml:8: the key \"seed\" is given twice, first in line 7; remove one\n"
            "c.yaml:2: data.events.tme: unknown key; did you mean data.events.time?\n"
-           "c.yaml:5: similarity: \"cosin\" is not known (did you mean cosine?); known: dot, cosine\n"
-           "c.yaml:6: colour: unknown key; known here: data, user_tower, item_tower, similarity, loss, negatives, "
-           "optimizer, evaluate, "
-           "seed, threads, checkpoint, output, index\n"
+           "c.yaml:2: data.events.path: cannot read \"nowhere.csv\": No such file or directory; relative paths start "
+           "at the configuration file's directory (those of --set at the working directory)\n"
            "c.yaml:3: user_tower.features.0.dim: \"zero\" is not a whole number; allowed: 1 to 4096 numbers\n"
            "c.yaml:4: item_tower.features.0.dim: is missing, type id needs it; it is: length of each value's embedding "
            "(default for sequence: 32)\n"
-           "c.yaml:2: data.events.path: cannot read \"nowhere.csv\": No such file or directory; relative paths start "
-           "at the "
-           "configuration file's directory (those of --set at the working directory)\n");
+           "c.yaml:5: similarity: \"cosin\" is not known (did you mean cosine?); known: dot, cosine\n"
+           "c.yaml:6: colour: unknown key; known here: data, user_tower, item_tower, similarity, loss, negatives, "
+           "optimizer, evaluate, seed, threads, checkpoint, output, index\n"
+           "c.yaml:8: the key \"seed\" is given twice, first in line 7; remove one\n");
 }
 
 static void test_problem_limit(void **state)

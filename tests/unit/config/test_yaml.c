@@ -12,7 +12,7 @@ static const char *parse(const char *text, size_t n, struct node **root)
     static struct buf out;
     static char kept[8192];
     out = (struct buf)BUF_INIT;
-    struct problems problems = {"f.yaml", &out, 0};
+    struct problems problems = {.file = "f.yaml", .out = &out};
     *root = yaml_parse(text, n, &problems);
     assert_int_equal(problems.count > 0, out.len > 0);
     snprintf(kept, sizeof kept, "%s", out.data);
@@ -187,7 +187,7 @@ static void test_files(void **state)
 {
     (void)state;
     struct buf out = BUF_INIT;
-    struct problems problems = {"big.yaml", &out, 0};
+    struct problems problems = {.file = "big.yaml", .out = &out};
     char *big = repeat("a: ", "x", 1 << 20, "\n");
     write_text_file("big.yaml", big);
     assert_null(yaml_load("big.yaml", &problems));
