@@ -70,6 +70,9 @@ static int check_identity(const struct checkpointer *c, struct err *e)
     if (train_config_differs(json_string_value(json_object_get(c->identity, "config")), config, what, sizeof what)) {
         return err_set(e, "%s is of another configuration: %s; %s", c->path, what, REMEDY);
     }
+    if (!json_equal(json_object_get(then, "init"), json_object_get(c->identity, "init"))) {
+        return err_set(e, "%s began with another model (--init) than this training; %s", c->path, REMEDY);
+    }
     if (check_data(c, json_object_get(then, "data"), e) < 0) {
         return -1;
     }
@@ -100,7 +103,7 @@ static int look_for_one(struct checkpointer *c, bool resume, struct err *e)
 
 /* 1: ready; 0: another fit keeps checkpoints here. */
 static int open_checkpointer(struct checkpointer *c, const struct train_config *config, const struct dataset *d,
-                             unsigned threads, bool resume, struct err *e)
+                             unsigned threads, const char *init, bool resume, struct err *e)
 {
     c->lock = -1;
     c->path = path_join(config->output.dir, ".checkpoint");
@@ -117,7 +120,8 @@ static int open_checkpointer(struct checkpointer *c, const struct train_config *
     if (data == NULL) {
         return -1;
     }
-    c->identity = json_pack("{s:s, s:i, s:o}", "config", config->text, "threads", (int)threads, "data", data);
+    c->identity = json_pack("{s:s, s:i, s:s, s:o}", "config", config->text, "threads", (int)threads, "init",
+                            init == NULL ? "" : init, "data", data);
     if (c->identity == NULL) {
         return err_nomem(e);
     }
@@ -125,7 +129,7 @@ static int open_checkpointer(struct checkpointer *c, const struct train_config *
 }
 
 int checkpointer_new(struct checkpointer **out, const struct train_config *config, const struct dataset *d,
-                     unsigned threads, bool resume, struct err *e)
+                     unsigned threads, const char *init, bool resume, struct err *e)
 {
     *out = NULL;
     if (!config->checkpoint.enabled) {
@@ -135,7 +139,7 @@ int checkpointer_new(struct checkpointer **out, const struct train_config *confi
     if (c == NULL) {
         return err_nomem(e);
     }
-    int ready = open_checkpointer(c, config, d, threads, resume, e);
+    int ready = open_checkpointer(c, config, d, threads, init, resume, e);
     if (ready > 0) {
         *out = c;
         return 0;

@@ -18,10 +18,10 @@
 
 struct checkpointer; /* opaque; none (NULL) works everywhere below: nothing is kept */
 
-/* With `resume`, opens the checkpoint that is there, if any; one of another configuration, of other data, or of another number of
- * threads is an error that says what differs. *c becomes new, or NULL when none are to be kept. */
+/* `init`: the fingerprint of the model that the training begins with, or NULL. With `resume`, opens the checkpoint that is there, if any; one of another configuration, of other data, of another beginning or
+ * of another number of threads is an error that says what differs. *c becomes new, or NULL when none are to be kept. */
 int checkpointer_new(struct checkpointer **c, const struct train_config *config, const struct dataset *d,
-                     unsigned threads, bool resume, struct err *e);
+                     unsigned threads, const char *init, bool resume, struct err *e);
 void checkpointer_free(struct checkpointer *c);
 
 /* What to go on from, or NULL; borrowed, until checkpointer_resumed. */

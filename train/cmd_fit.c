@@ -17,11 +17,12 @@
 #include "train/report_file.h"
 
 static const char help[] =
-    "usage: recall-train fit CONFIG.yaml [--resume] [--set key=value]... [--report FILE.json]\n"
+    "usage: recall-train fit CONFIG.yaml [--init BUNDLE] [--resume] [--set key=value]... [--report FILE.json]\n"
     "\n"
     "Trains a two-tower model, evaluates it on the test part, builds the index, and publishes a bundle as\n"
     "<output.dir>/<version>, with <output.dir>/current pointing at it. Prints the published directory.\n"
     "\n"
+    "  --init BUNDLE       begin with a published model instead of a random one: yesterday's, for today's data\n"
     "  --resume            go on from the checkpoint of a fit that did not end (<output.dir>/.checkpoint), to the "
     "same\n"
     "                      weights as if it had never been interrupted; without one, begin at the beginning\n"
@@ -34,7 +35,7 @@ static const char help[] =
 enum { MAX_SETS = 256 };
 
 struct fit_options {
-    const char *config, *report;
+    const char *config, *report, *init;
     const char *sets[MAX_SETS];
     size_t n_sets;
     bool resume;
@@ -43,6 +44,7 @@ struct fit_options {
 /* Everything that a fit makes on its way. */
 struct fit_run {
     struct train_config *config;
+    struct bundle *init;
     struct dataset *d;
     struct checkpointer *checkpoints;
     struct model *model;
@@ -162,12 +164,21 @@ static int publish(struct fit_run *run, struct err *e)
 static int run_fit(struct fit_run *run, const struct fit_options *o, struct err *e)
 {
     run->threads = run->config->threads > 0 ? run->config->threads : count_processors();
-    run->d = check_report(o->report, e) < 0 ? NULL : dataset_load(run->config, e);
-    if (run->d == NULL || checkpointer_new(&run->checkpoints, run->config, run->d, run->threads, o->resume, e) < 0 ||
+    if (check_report(o->report, e) < 0) {
+        return -1;
+    }
+    if (o->init != NULL && (run->init = bundle_open(o->init, e)) == NULL) {
+        return err_prefix(e, "--init");
+    }
+    const char *init = run->init == NULL ? NULL : run->init->fingerprint;
+    run->d = dataset_load_like(run->config, run->init == NULL ? NULL : &run->init->schema, e);
+    if (run->d == NULL ||
+        checkpointer_new(&run->checkpoints, run->config, run->d, run->threads, init, o->resume, e) < 0 ||
         dataset_compact(run->d, run->config, e) < 0) { /* last: the checkpointer takes checksums of all data */
         return -1;
     }
-    run->model = fit_model(run->config, run->d, run->threads, run->checkpoints, &run->train, e);
+    const struct fit_job job = {run->config, run->d, run->threads, run->checkpoints, run->init};
+    run->model = fit_model(&job, &run->train, e);
     if (run->model == NULL || make_vectors(run, e) < 0 || evaluate_model(run, e) < 0 || make_index(run, e) < 0 ||
         make_report(run, e) < 0 || publish(run, e) < 0) {
         return -1;
@@ -190,16 +201,20 @@ static void release(struct fit_run *run)
     mem_free(run->queries);
     mem_free(run->published);
     dataset_free(run->d);
+    bundle_free(run->init);
     train_config_free(run->config);
 }
 
 /* -1: go on; otherwise the exit status. */
 static int parse_options(int argc, char **argv, struct fit_options *o)
 {
-    static const struct option longs[] = {
-        {"set", required_argument, NULL, 's'}, {"report", required_argument, NULL, 'r'},
-        {"resume", no_argument, NULL, 'c'},    {"parameters", no_argument, NULL, 'p'},
-        {"help", no_argument, NULL, 'h'},      {0}};
+    static const struct option longs[] = {{"set", required_argument, NULL, 's'},
+                                          {"report", required_argument, NULL, 'r'},
+                                          {"init", required_argument, NULL, 'i'},
+                                          {"resume", no_argument, NULL, 'c'},
+                                          {"parameters", no_argument, NULL, 'p'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {0}};
     int c;
     while ((c = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
         struct buf table = BUF_INIT;
@@ -212,6 +227,9 @@ static int parse_options(int argc, char **argv, struct fit_options *o)
             break;
         case 'r':
             o->report = optarg;
+            break;
+        case 'i':
+            o->init = optarg;
             break;
         case 'c':
             o->resume = true;

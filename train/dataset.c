@@ -25,6 +25,7 @@
 #include "train/dataset_pairs.h"
 #include "train/dataset_schema.h"
 #include "train/dataset_side.h"
+#include "train/warm_start.h"
 
 struct owned {
     struct buf ids[2];
@@ -33,6 +34,7 @@ struct owned {
 
 struct loader {
     const struct train_config *config;
+    const struct schema *like; /* NULL: nobody */
     struct dataset *d;
     struct side_state sides[2];
     struct event_log log, test_log;
@@ -276,6 +278,9 @@ static int finish_schema(struct loader *l, struct err *e)
             return -1;
         }
     }
+    if (l->like != NULL && warm_start_statistics(&d->schema, l->like, e) < 0) {
+        return -1;
+    }
     return schema_finish(&d->schema, e);
 }
 
@@ -443,8 +448,13 @@ static void loader_release(struct loader *l)
 
 struct dataset *dataset_load(const struct train_config *config, struct err *e)
 {
+    return dataset_load_like(config, NULL, e);
+}
+
+struct dataset *dataset_load_like(const struct train_config *config, const struct schema *like, struct err *e)
+{
     struct dataset *d = mem_array(1, sizeof *d);
-    struct loader l = {.config = config, .d = d};
+    struct loader l = {.config = config, .like = like, .d = d};
     for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
         l.sides[side] = side_init(config, (enum side)side);
     }

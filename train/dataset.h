@@ -65,6 +65,10 @@ struct dataset {
 /* Reads everything the configuration names and logs a summary (info) and what looks wrong but can be lived with
  * (warnings: features that are constant or all missing, users and items without a row in their table). NULL: error. */
 struct dataset *dataset_load(const struct train_config *config, struct err *e);
+
+/* The same with the statistics of numeric features taken from another model's schema (train/warm_start.h) where it has them;
+ * NULL: all are learned. */
+struct dataset *dataset_load_like(const struct train_config *config, const struct schema *like, struct err *e);
 void dataset_free(struct dataset *d); /* NULL is fine */
 
 /* Gives back what training, evaluation and export do not need, once all parts are known: times (histories keep which

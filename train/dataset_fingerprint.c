@@ -1,6 +1,7 @@
 #include "train/dataset_fingerprint.h"
 
 #include "core/buf.h"
+#include "core/feature_pack.h"
 #include "core/fileio.h"
 
 /* A checksum of checksums: blocks keep their borders. */
@@ -28,6 +29,21 @@ static json_t *finish(struct buf *sums, size_t count)
     return complete ? json_pack("{s:I, s:s}", "count", (json_int_t)count, "sha256", hex) : NULL;
 }
 
+/* Values, whether packed or not. -1 without memory. */
+static int add_column(struct buf *sums, const struct feature_rows *rows, uint32_t feature)
+{
+    struct feature_column c;
+    if (feature_rows_column(rows, feature, &c) < 0) {
+        return -1;
+    }
+    size_t n = c.start != NULL ? c.start[rows->n] : rows->n;
+    add(sums, c.number, rows->n * sizeof *c.number);
+    add(sums, c.index, n * sizeof *c.index);
+    add(sums, c.start, (rows->n + 1) * sizeof *c.start);
+    feature_column_release(&c);
+    return 0;
+}
+
 static json_t *side(const struct dataset *d, enum side which, const struct strtab *ids)
 {
     struct buf sums = BUF_INIT;
@@ -35,14 +51,13 @@ static json_t *side(const struct dataset *d, enum side which, const struct strta
     add_strings(&sums, ids);
     for (uint32_t i = 0; i < rows->spec->n_features; i++) {
         const struct feature *f = &rows->spec->features[i];
-        const struct feature_column *c = &rows->columns[i];
-        size_t n = feature_is_bag(f) && c->start != NULL ? c->start[rows->n] : rows->n;
         if (feature_has_vocab(f)) {
             add_strings(&sums, &f->vocab);
         }
-        add(&sums, c->number, rows->n * sizeof *c->number);
-        add(&sums, c->index, n * sizeof *c->index);
-        add(&sums, c->start, (rows->n + 1) * sizeof *c->start);
+        if (f->type != FEATURE_SEQUENCE && add_column(&sums, rows, i) < 0) {
+            buf_release(&sums);
+            return NULL;
+        }
     }
     return finish(&sums, rows->n);
 }
@@ -52,6 +67,7 @@ static void add_interactions(struct buf *sums, const struct interactions *part, 
     add(sums, part->item, part->n * sizeof *part->item);
     add(sums, part->start, (n_users + 1) * sizeof *part->start);
     add(sums, part->time, part->n * sizeof *part->time);
+    add(sums, part->same, (part->n / 64 + 1) * sizeof *part->same);
     add(sums, part->weight, part->n * sizeof *part->weight);
 }
 

@@ -11,6 +11,7 @@
 #include "train/evaluate.h"
 #include "train/optimizer.h"
 #include "train/trainer.h"
+#include "train/warm_start.h"
 
 enum { VALIDATION_USERS = 10000 }; /* enough for a steady metric; ranking more would cost more than the epoch */
 
@@ -22,6 +23,7 @@ struct fit {
     const struct dataset *d;
     unsigned threads;
     struct checkpointer *checkpoints;
+    const struct bundle *init; /* NULL: none */
     struct model *model;
     enum run run;
     struct trainer *trainer;      /* of this run */
@@ -238,6 +240,14 @@ static int resume(struct fit *f, uint32_t epochs, uint32_t *epoch, struct err *e
     return result;
 }
 
+/* Where a training begins. */
+static int begin_model(struct fit *f, struct err *e)
+{
+    const struct train_config *c = f->config;
+    model_initialize(f->model, c->optimizer.init_scale, c->seed);
+    return f->init == NULL ? 0 : warm_start(f->model, f->init, c->optimizer.init_scale, c->seed, e);
+}
+
 /* --- runs ------------------------------------------------------------------------------------------------------------- */
 
 /* One epoch, with its line in the log. */
@@ -336,8 +346,10 @@ static int refit(struct fit *f, struct err *e)
         read_state(f, checkpoint_state(checkpointer_found(f->checkpoints)));
     } else {
         log_info("training anew on the whole train part for %u epochs", f->best_epoch);
-        model_initialize(f->model, f->config->optimizer.init_scale, f->config->seed);
         json_array_clear(f->losses);
+        if (begin_model(f, e) < 0) {
+            return -1;
+        }
     }
     return train_plain(f, RUN_REFIT, f->best_epoch, e);
 }
@@ -386,21 +398,30 @@ static json_t *make_record(const struct fit *f)
         json_object_set_new(o, "validation_metric", json_string(f->config->optimizer.early_stop.metric));
         json_object_set_new(o, "best_epoch", json_integer(f->best_epoch));
     }
+    if (o != NULL && f->init != NULL) {
+        json_object_set_new(o, "init", json_string(f->init->version));
+    }
     return o;
 }
 
-struct model *fit_model(const struct train_config *config, const struct dataset *d, unsigned threads,
-                        struct checkpointer *checkpoints, json_t **record, struct err *e)
+struct model *fit_model(const struct fit_job *job, json_t **record, struct err *e)
 {
-    struct fit f = {.config = config, .d = d, .threads = threads, .checkpoints = checkpoints};
+    const struct train_config *config = job->config;
+    struct fit f = {
+        .config = config,
+        .d = job->d,
+        .threads = job->threads,
+        .checkpoints = job->checkpoints,
+        .init = job->init,
+    };
     f.losses = json_array();
     f.validations = json_array();
-    f.model = model_new(&d->schema, optimizer_states(config->optimizer.type), e);
+    f.model = model_new(&job->d->schema, optimizer_states(config->optimizer.type), e);
     int result = -1;
     if (f.losses == NULL || f.validations == NULL) {
         err_nomem(e);
-    } else if (f.model != NULL) {
-        model_initialize(f.model, config->optimizer.init_scale, config->seed);
+    } else if (f.model != NULL && (f.init == NULL || warm_start_check(&f.d->schema, f.init, e) == 0) &&
+               begin_model(&f, e) == 0) {
         result = config->optimizer.early_stop.enabled ? train_early_stop(&f, e)
                                                       : train_plain(&f, RUN_PLAIN, config->optimizer.epochs, e);
     }

@@ -16,15 +16,23 @@
 #include <jansson.h>
 
 #include "config/train_config.h"
+#include "core/bundle.h"
 #include "core/err.h"
 #include "train/checkpointer.h"
 #include "train/dataset.h"
 #include "train/model.h"
 
-/* Trains a new model (model_free). Goes on from the checkpoint that `checkpoints` (borrowed; NULL: none are kept) has found, and
- * keeps new ones there. *record becomes the report's "train" member (new reference): epochs, loss per epoch, examples_per_second,
- * seconds, threads, and with early stopping validation per epoch and best_epoch. */
-struct model *fit_model(const struct train_config *config, const struct dataset *d, unsigned threads,
-                        struct checkpointer *checkpoints, json_t **record, struct err *e);
+/* What is borrowed for the time of a fit. */
+struct fit_job {
+    const struct train_config *config;
+    const struct dataset *d;
+    unsigned threads;
+    struct checkpointer *checkpoints; /* what to go on from, and where to keep new ones; NULL: none */
+    const struct bundle *init;        /* the model to begin with (train/warm_start.h); NULL: a random one */
+};
+
+/* Trains a new model (model_free). *record becomes the report's "train" member (new reference): epochs, loss per epoch,
+ * examples_per_second, seconds, threads, with early stopping validation per epoch and best_epoch, with `init` its version. */
+struct model *fit_model(const struct fit_job *job, json_t **record, struct err *e);
 
 #endif

@@ -18,7 +18,7 @@ enum { USERS = 60, ITEMS = 50, EVENTS = 900, THREADS = 2 };
 static struct model *fit(const struct lab *lab, json_t **record)
 {
     struct err e = ERR_INIT;
-    struct model *m = fit_model(lab->config, lab->d, THREADS, NULL, record, &e);
+    struct model *m = fit_model(&(struct fit_job){lab->config, lab->d, THREADS, NULL, NULL}, record, &e);
     if (m == NULL) {
         fail_msg("%s", e.message);
     }
@@ -168,7 +168,7 @@ static void test_nothing_to_hold_out(void **state)
     files_write("clicks.csv", "user_id,item_id,ts\nu,a,1\nv,a,1\n");
     const char *sets[] = {"data.split=null", "optimizer.early_stop={}", NULL};
     lab_open(&lab, lab_ids, sets);
-    assert_null(fit_model(lab.config, lab.d, THREADS, NULL, &record, &e));
+    assert_null(fit_model(&(struct fit_job){lab.config, lab.d, THREADS, NULL, NULL}, &record, &e));
     assert_non_null(strstr(e.message, "optimizer.early_stop.validation"));
     assert_null(record);
     lab_close(&lab);
@@ -184,7 +184,7 @@ static void test_no_memory(void **state)
         struct err e = ERR_INIT;
         json_t *record = NULL;
         mem_fail_at(n);
-        struct model *m = fit_model(lab.config, lab.d, THREADS, NULL, &record, &e);
+        struct model *m = fit_model(&(struct fit_job){lab.config, lab.d, THREADS, NULL, NULL}, &record, &e);
         mem_fail_at(0);
         if (m != NULL) {
             assert_true(n > 50);

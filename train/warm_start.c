@@ -1,0 +1,278 @@
+/*
+ * New rows: at the trained unknown row, plus a tenth of the initial noise. The unknown row has learned what the model makes of a value
+ * that it does not know, which is what a new value is; the noise tells new rows apart. The alternative, a random row as in a
+ * model from scratch, sits among trained rows that are several times as long, and points anywhere. Measured in
+ * docs/training.md ("Every day").
+ */
+#include "train/warm_start.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "core/mem.h"
+#include "core/rng.h"
+
+static const float NOISE = 0.1f; /* of init_scale, in new rows */
+
+/* --- statistics ------------------------------------------------------------------------------------------------------- */
+
+static int keep_statistics(struct feature *f, const struct feature *old, struct err *e)
+{
+    f->mean = old->mean;
+    f->stddev = old->stddev;
+    if (f->transform != TRANSFORM_BUCKETIZE) {
+        return 0;
+    }
+    float *bounds = mem_array(old->n_bounds, sizeof *bounds);
+    if (bounds == NULL) {
+        return err_nomem(e);
+    }
+    memcpy(bounds, old->bounds, old->n_bounds * sizeof *bounds);
+    mem_free(f->bounds);
+    f->bounds = bounds;
+    f->n_bounds = old->n_bounds;
+    return 0;
+}
+
+int warm_start_statistics(struct schema *schema, const struct schema *from, struct err *e)
+{
+    for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
+        for (uint32_t i = 0; i < schema->towers[side].n_features; i++) {
+            struct feature *f = &schema->towers[side].features[i];
+            int at = tower_spec_find(&from->towers[side], f->name);
+            const struct feature *old = at < 0 ? NULL : &from->towers[side].features[at];
+            if (old != NULL && f->type == FEATURE_NUMERIC && old->type == FEATURE_NUMERIC &&
+                f->transform == old->transform && keep_statistics(f, old, e) < 0) {
+                return -1;
+            }
+        }
+    }
+    return 0;
+}
+
+/* --- what has to be the same ------------------------------------------------------------------------------------------ */
+
+static int differs(const struct bundle *b, enum side side, const char *what, const char *now, const char *then,
+                   struct err *e)
+{
+    return err_set(
+        e,
+        "--init %s: %s tower: %s is %s here, and %s there; a model can go on only with the same features and "
+        "networks: change it back, or train anew, without --init",
+        b->dir, side_words[side], what, now, then);
+}
+
+static int number_differs(const struct bundle *b, enum side side, const struct feature *f, const char *what,
+                          uint32_t now, uint32_t then, struct err *e)
+{
+    char name[SCHEMA_MAX_NAME + 32], a[16], c[16];
+    snprintf(name, sizeof name, "%s of feature %s", what, f->name);
+    snprintf(a, sizeof a, "%u", now);
+    snprintf(c, sizeof c, "%u", then);
+    return differs(b, side, name, a, c, e);
+}
+
+static int check_feature(const struct bundle *b, enum side side, const struct feature *f, const struct feature *old,
+                         struct err *e)
+{
+    char name[SCHEMA_MAX_NAME + 32];
+    snprintf(name, sizeof name, "feature %s", f->name);
+    if (old == NULL) {
+        return differs(b, side, name, "wanted", "not", e);
+    }
+    if (f->type != old->type) {
+        return differs(b, side, name, feature_type_words[f->type], feature_type_words[old->type], e);
+    }
+    if (f->type == FEATURE_NUMERIC && f->transform != old->transform) {
+        return differs(b, side, name, feature_transform_words[f->transform], feature_transform_words[old->transform],
+                       e);
+    }
+    if (feature_is_bag(f) != feature_is_bag(old)) {
+        return differs(b, side, name, feature_is_bag(f) ? "multi-valued" : "single-valued",
+                       feature_is_bag(old) ? "multi-valued" : "single-valued", e);
+    }
+    if (feature_is_bag(f) && f->pooling != old->pooling) {
+        return differs(b, side, name, feature_pooling_words[f->pooling], feature_pooling_words[old->pooling], e);
+    }
+    if (f->dim != old->dim) {
+        return number_differs(b, side, f, "dim", f->dim, old->dim, e);
+    }
+    bool hashed = f->type == FEATURE_CATEGORICAL; /* buckets of a number are in the bundle as bounds, which are kept */
+    return hashed && f->buckets != old->buckets ? number_differs(b, side, f, "buckets", f->buckets, old->buckets, e)
+                                                : 0;
+}
+
+static int check_network(const struct bundle *b, enum side side, const struct tower_spec *now, struct err *e)
+{
+    const struct tower_spec *then = &b->schema.towers[side];
+    if (now->network != then->network) {
+        return differs(b, side, "network", network_type_words[now->network], network_type_words[then->network], e);
+    }
+    if (now->activation != then->activation) {
+        return differs(b, side, "activation", activation_words[now->activation], activation_words[then->activation], e);
+    }
+    if (now->n_layers != then->n_layers ||
+        memcmp(now->layers, then->layers, now->n_layers * sizeof *now->layers) != 0) {
+        return differs(b, side, "network.layers", "one list", "another", e);
+    }
+    return 0;
+}
+
+/* Old input column of each new one, -1 for one-hot values that are new: column [now->input_width]. True when all are where they
+ * were. */
+static bool map_columns(const struct tower_spec *now, const struct tower_spec *then, int32_t *column)
+{
+    bool same = now->input_width == then->input_width;
+    for (uint32_t i = 0; i < now->n_features; i++) {
+        const struct feature *f = &now->features[i];
+        const struct feature *old = &then->features[tower_spec_find(then, f->name)];
+        for (uint32_t k = 0; k < f->width; k++) {
+            int64_t from = k;
+            if (f->type == FEATURE_ONEHOT && k >= SCHEMA_FIRST) {
+                size_t length;
+                const char *value = strtab_get(&f->vocab, k - SCHEMA_FIRST, &length);
+                from = strtab_find(&old->vocab, value, length);
+                from = from < 0 ? -1 : from + SCHEMA_FIRST;
+            }
+            column[f->offset + k] = from < 0 ? -1 : (int32_t)(old->offset + from);
+            same = same && column[f->offset + k] == (int32_t)(f->offset + k);
+        }
+    }
+    return same;
+}
+
+/* Inputs that have moved can be followed in the first layer of an mlp; without a network they are the vector itself. */
+static int check_inputs(const struct bundle *b, enum side side, const struct tower_spec *now, struct err *e)
+{
+    int32_t *column = mem_array(now->input_width, sizeof *column);
+    if (column == NULL) {
+        return err_nomem(e);
+    }
+    bool same = map_columns(now, &b->schema.towers[side], column);
+    mem_free(column);
+    return same || now->network == NETWORK_MLP
+               ? 0
+               : err_set(
+                     e,
+                     "--init %s: %s tower: the features stand in another order, or a onehot feature has other values; "
+                     "that works with network mlp alone: use type categorical, or train anew, without --init",
+                     b->dir, side_words[side]);
+}
+
+int warm_start_check(const struct schema *schema, const struct bundle *from, struct err *e)
+{
+    if (schema->similarity != from->schema.similarity) {
+        return err_set(e,
+                       "--init %s: similarity is %s here, and %s there; change it back, or train anew, without --init",
+                       from->dir, similarity_words[schema->similarity], similarity_words[from->schema.similarity]);
+    }
+    for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
+        const struct tower_spec *now = &schema->towers[side];
+        const struct tower_spec *then = &from->schema.towers[side];
+        for (uint32_t i = 0; i < now->n_features; i++) {
+            int at = tower_spec_find(then, now->features[i].name);
+            if (check_feature(from, (enum side)side, &now->features[i], at < 0 ? NULL : &then->features[at], e) < 0) {
+                return -1;
+            }
+        }
+        for (uint32_t i = 0; i < then->n_features; i++) {
+            char name[SCHEMA_MAX_NAME + 16];
+            snprintf(name, sizeof name, "feature %s", then->features[i].name);
+            if (tower_spec_find(now, then->features[i].name) < 0) {
+                return differs(from, (enum side)side, name, "not wanted", "part of the model", e);
+            }
+        }
+        if (check_network(from, (enum side)side, now, e) < 0 || check_inputs(from, (enum side)side, now, e) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* --- values ----------------------------------------------------------------------------------------------------------- */
+
+/* Row of the old table for each of the new one's, or -1. */
+static int64_t old_row(const struct feature *f, const struct feature *old, size_t row)
+{
+    if (row < SCHEMA_FIRST || !feature_has_vocab(f)) {
+        return row < old->rows ? (int64_t)row : -1;
+    }
+    size_t length;
+    const char *value = strtab_get(&f->vocab, row - SCHEMA_FIRST, &length);
+    int64_t at = strtab_find(&old->vocab, value, length);
+    return at < 0 ? -1 : at + SCHEMA_FIRST;
+}
+
+/* One table; *kept and *added count its rows. */
+static void start_table(struct parameter *p, const struct feature *f, const struct feature *old, const float *then,
+                        float noise, struct rng *r, size_t *kept, size_t *added)
+{
+    size_t dim = p->columns;
+    for (size_t row = 0; row < p->rows; row++) {
+        int64_t from = old_row(f, old, row);
+        const float *source = then + (size_t)(from < 0 ? SCHEMA_UNKNOWN : from) * dim;
+        for (size_t k = 0; k < dim; k++) {
+            p->value[row * dim + k] = source[k] + (from < 0 ? noise * rng_normal(r) : 0.0f);
+        }
+        *(from < 0 ? added : kept) += 1;
+    }
+}
+
+/* A first layer, its columns [rows, input_width] by the map. Columns of new values are 0: nothing is known of them. */
+static void start_first_layer(struct parameter *p, const float *then, size_t old_width, const int32_t *column)
+{
+    for (size_t row = 0; row < p->rows; row++) {
+        for (size_t k = 0; k < p->columns; k++) {
+            p->value[row * p->columns + k] = column[k] < 0 ? 0.0f : then[row * old_width + (size_t)column[k]];
+        }
+    }
+}
+
+static int start_network(struct model *m, const struct bundle *from, enum side side, struct err *e)
+{
+    const struct tower_spec *now = &m->schema->towers[side];
+    const struct tower_spec *then = &from->schema.towers[side];
+    int32_t *column = mem_array(now->input_width, sizeof *column);
+    if (column == NULL) {
+        return err_nomem(e);
+    }
+    map_columns(now, then, column);
+    for (uint32_t i = 0; i < now->n_layers; i++) {
+        struct parameter *weight = &m->parameters[m->weight[side][i]];
+        struct parameter *bias = &m->parameters[m->bias[side][i]];
+        if (i == 0) {
+            start_first_layer(weight, from->towers[side].weight[i], then->input_width, column);
+        } else {
+            memcpy(weight->value, from->towers[side].weight[i], parameter_size(weight) * sizeof *weight->value);
+        }
+        memcpy(bias->value, from->towers[side].bias[i], parameter_size(bias) * sizeof *bias->value);
+    }
+    mem_free(column);
+    return 0;
+}
+
+int warm_start(struct model *m, const struct bundle *from, double init_scale, uint64_t seed, struct err *e)
+{
+    size_t kept = 0;
+    size_t added = 0;
+    for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
+        const struct tower_spec *now = &m->schema->towers[side];
+        const struct tower_spec *then = &from->schema.towers[side];
+        for (uint32_t i = 0; i < now->n_features; i++) {
+            int table = m->table[side][i];
+            int at = tower_spec_find(then, now->features[i].name);
+            struct rng r;
+            rng_seed(&r, seed ^ 0x77, (uint64_t)(table + 1));
+            if (table >= 0) {
+                start_table(&m->parameters[table], &now->features[i], &then->features[at],
+                            from->towers[side].embedding[at], NOISE * (float)init_scale, &r, &kept, &added);
+            }
+        }
+        if (start_network(m, from, (enum side)side, e) < 0) {
+            return -1;
+        }
+    }
+    log_info("begins with %s: %zu rows of its tables kept, %zu new", from->version, kept, added);
+    return 0;
+}
