@@ -245,7 +245,7 @@ static int begin_model(struct fit *f, struct err *e)
 {
     const struct train_config *c = f->config;
     model_initialize(f->model, c->optimizer.init_scale, c->seed);
-    return f->init == NULL ? 0 : warm_start(f->model, f->init, c->optimizer.init_scale, c->seed, e);
+    return f->init == NULL ? 0 : warm_start(f->model, f->init, e);
 }
 
 /* --- runs ------------------------------------------------------------------------------------------------------------- */

@@ -2,14 +2,12 @@
  * train/warm_start.h: a training that begins where a published model ended (`fit --init BUNDLE`): today's data, yesterday's weights.
  *
  * What is the same keeps its weights: networks, and rows of tables by their value (id, category), wherever they stand in the
- * tables of either. Rows of new values begin at the trained row of unknown values, with a little noise; rows whose values are gone
+ * tables of either. Rows of new values begin at random, as in any training; rows whose values are gone
  * from the data are dropped. Statistics of numbers (means, deviations, bounds of buckets) stay the bundle's: they are the units in
  * which the networks and tables have learned. Columns of a first layer follow their one-hot value. The optimizer's state begins anew.
  */
 #ifndef TRAIN_WARM_START_H
 #define TRAIN_WARM_START_H
-
-#include <stdint.h>
 
 #include "core/bundle.h"
 #include "core/err.h"
@@ -25,6 +23,6 @@ int warm_start_statistics(struct schema *schema, const struct schema *from, stru
 int warm_start_check(const struct schema *schema, const struct bundle *from, struct err *e);
 
 /* Changes the values of an initialised model to where it begins; what the bundle does not have stays. */
-int warm_start(struct model *m, const struct bundle *from, double init_scale, uint64_t seed, struct err *e);
+int warm_start(struct model *m, const struct bundle *from, struct err *e);
 
 #endif
