@@ -21,7 +21,7 @@ static int keep_statistics(struct feature *f, const struct feature *old, struct 
     if (f->transform != TRANSFORM_BUCKETIZE) {
         return 0;
     }
-    float *bounds = mem_array(old->n_bounds, sizeof *bounds);
+    double *bounds = mem_array(old->n_bounds, sizeof *bounds);
     if (bounds == NULL) {
         return err_nomem(e);
     }
