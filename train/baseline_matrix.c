@@ -92,7 +92,7 @@ static int train(struct matrix_completion *mc, unsigned threads, struct err *e)
 {
     const struct dataset *d = &mc->d;
     json_t *record = NULL;
-    mc->model = fit_model(mc->config, d, threads, NULL, &record, e);
+    mc->model = fit_model(&(struct fit_job){.config = mc->config, .d = d, .threads = threads}, &record, e);
     json_decref(record);
     if (mc->model == NULL) {
         return -1;
