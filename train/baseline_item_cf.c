@@ -299,20 +299,25 @@ static int make_fallback(struct item_cf *cf, const uint32_t *item_count)
     return cf->fallback == NULL ? -1 : 0;
 }
 
-static int make(struct item_cf *cf, const uint32_t *item_count)
+static int find_neighbours(struct item_cf *cf)
 {
     struct lists baskets = {0}, users = {0};
     cf->neighbours = mem_array(cf->n_items * cf->options.neighbours, sizeof *cf->neighbours);
     cf->n_neighbours = mem_array(cf->n_items, sizeof *cf->n_neighbours);
-    int result = cf->neighbours == NULL || cf->n_neighbours == NULL || make_workers(cf) < 0 ||
-                         make_fallback(cf, item_count) < 0 || make_baskets(cf, &baskets) < 0 ||
-                         invert(&baskets, cf->n_users, cf->n_items, &users) < 0 ||
-                         count_all(cf, &baskets, &users) < 0 || turn_round(cf) < 0
+    int result = cf->neighbours == NULL || cf->n_neighbours == NULL || make_baskets(cf, &baskets) < 0 ||
+                         invert(&baskets, cf->n_users, cf->n_items, &users) < 0 || count_all(cf, &baskets, &users) < 0
                      ? -1
                      : 0;
     lists_release(&baskets);
     lists_release(&users);
     return result;
+}
+
+static int make(struct item_cf *cf, const uint32_t *item_count)
+{
+    bool made = make_workers(cf) == 0 && make_fallback(cf, item_count) == 0 && find_neighbours(cf) == 0 &&
+                turn_round(cf) == 0; /* not before the lists are gone: it needs room of its own */
+    return made ? 0 : -1;
 }
 
 struct item_cf *item_cf_new(const struct interactions *part, size_t n_users, size_t n_items, const uint32_t *item_count,
