@@ -86,7 +86,7 @@ int check_report(const char *path, struct err *e)
 
 int write_json(const char *path, const json_t *record, struct err *e)
 {
-    char *text = json_dumps(record, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    char *text = json_dumps(record, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
     if (text == NULL) {
         return err_nomem(e);
     }
