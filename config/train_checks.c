@@ -459,9 +459,79 @@ static void check_optimizer(const struct check *c)
     }
 }
 
+/* Keys of one loss, or of some. */
+static void check_loss_keys(const struct check *c)
+{
+    static const struct {
+        const char *key;
+        unsigned losses;
+    } rules[] = {
+        {"loss.temperature", 1U << LOSS_SOFTMAX},
+        {"loss.logq", 1U << LOSS_SOFTMAX},
+        {"loss.logq_estimator", 1U << LOSS_SOFTMAX},
+        {"loss.scale", 1U << LOSS_POINTWISE},
+        {"loss.learn", 1U << LOSS_SOFTMAX | 1U << LOSS_POINTWISE},
+        {"loss.negatives_per_positive", 1U << LOSS_POINTWISE},
+        {"loss.margin", 1U << LOSS_TRIPLET_HINGE},
+        {"loss.sigma", 1U << LOSS_TRIPLET_LOGISTIC},
+    };
+    enum loss_type type = c->config->loss.type;
+    if (!word_was_read(c, "loss.type", loss_type_words[type])) {
+        return;
+    }
+    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++) {
+        if ((rules[i].losses & 1U << type) == 0 && is_given(c, rules[i].key)) {
+            PROBLEM(c, rules[i].key, "has no effect with loss %s; it is for %s%s; remove it", loss_type_words[type],
+                    loss_type_words[__builtin_ctz(rules[i].losses)],
+                    (rules[i].losses & (rules[i].losses - 1)) != 0 ? " and pointwise" : "");
+        }
+    }
+    if (!c->config->loss.logq && is_given(c, "loss.logq_estimator")) {
+        PROBLEM(c, "loss.logq_estimator", "has no effect without logq; remove it, or use logq: true");
+    }
+}
+
+static void check_hard_key(const struct check *c, const char *key, bool applies, bool needed, const char *source)
+{
+    struct key_path path = key_join("negatives.hard", key);
+    if (!applies && is_given(c, path.text)) {
+        static const char *const words[] = {[HARD_NONE] = "none", [HARD_FILE] = "file", [HARD_MINED] = "mined"};
+        PROBLEM(c, path.text, "has no effect with source %s; remove it, or use source: %s",
+                words[c->config->negatives.hard.source], source);
+    } else if (applies && needed && !is_given(c, path.text)) {
+        PROBLEM(c, path.text, "is missing; source %s needs it", source);
+    }
+}
+
+static void check_hard(const struct check *c)
+{
+    const struct train_config *config = c->config;
+    enum hard_source source = config->negatives.hard.source;
+    check_hard_key(c, "file", source == HARD_FILE, true, "file");
+    check_hard_key(c, "bundle", source == HARD_MINED, true, "mined");
+    check_hard_key(c, "ranks", source == HARD_MINED, false, "mined");
+    check_hard_key(c, "per_user", source == HARD_MINED, false, "mined");
+    check_hard_key(c, "easy_per_hard", source != HARD_NONE, false, "file or mined");
+    const uint32_t *ranks = config->negatives.hard.ranks;
+    if (config->negatives.hard.n_ranks != 2 || ranks[0] > ranks[1]) {
+        PROBLEM(c, "negatives.hard.ranks", "is the first and the last rank of a window, like [101, 500]");
+    } else if (source == HARD_MINED && config->negatives.hard.per_user > ranks[1] - ranks[0] + 1) {
+        PROBLEM(c, "negatives.hard.per_user", "more hard negatives are asked for than the window of ranks has (%u)",
+                ranks[1] - ranks[0] + 1);
+    }
+}
+
 static void check_exposed(const struct check *c)
 {
     const struct train_config *config = c->config;
+    if (config->negatives.exposed > 0 && !config->negatives.allow_exposed) {
+        PROBLEM(c, "negatives.exposed",
+                "what was shown and not clicked was good enough to be recalled; telling it from clicks is the work of "
+                "ranking, and as negatives for recall it costs recall. Remove it, or say negatives.allow_exposed: true");
+    }
+    if (config->negatives.exposed == 0 && config->negatives.allow_exposed) {
+        PROBLEM(c, "negatives.allow_exposed", "has no effect without negatives.exposed; remove it");
+    }
     if (!config->negatives.allow_exposed) {
         return;
     }
@@ -476,15 +546,35 @@ static void check_exposed(const struct check *c)
     }
 }
 
-static void check_training(const struct check *c)
+static void check_negatives(const struct check *c)
 {
     const struct train_config *config = c->config;
     bool shared = config->negatives.in_batch && config->optimizer.batch_size > 1;
-    if (!shared && config->negatives.uniform == 0) {
+    bool drawn = config->negatives.uniform > 0 || config->negatives.popularity > 0;
+    if (!shared && !drawn) {
         PROBLEM(c, "negatives",
-                "softmax has nothing to compare with: use in_batch: true (and optimizer.batch_size above 1), or "
-                "uniform above 0");
+                "%s has nothing to compare with: use in_batch: true (and optimizer.batch_size above 1), or uniform or "
+                "popularity above 0%s",
+                loss_type_words[config->loss.type],
+                config->negatives.hard.source != HARD_NONE || config->negatives.exposed > 0
+                    ? "; hard and exposed negatives come beside easy ones"
+                    : "");
     }
+    if (!drawn && is_given(c, "negatives.draw")) {
+        PROBLEM(c, "negatives.draw", "has no effect without uniform or popularity; remove it");
+    }
+    if (config->negatives.popularity == 0 && is_given(c, "negatives.popularity_alpha")) {
+        PROBLEM(c, "negatives.popularity_alpha", "has no effect without popularity; remove it");
+    }
+    check_hard(c);
+    check_exposed(c);
+}
+
+static void check_training(const struct check *c)
+{
+    const struct train_config *config = c->config;
+    check_loss_keys(c);
+    check_negatives(c);
     if (!is_metric(config->optimizer.early_stop.metric)) {
         PROBLEM(c, "optimizer.early_stop.metric",
                 "%s is not known; use recall@K, ndcg@K or hit_rate@K with K from 1 to 1000, "
@@ -554,7 +644,6 @@ void train_checks_run(const struct train_config *config, const struct node *root
     check_towers(&c);
     check_training(&c);
     check_optimizer(&c);
-    check_exposed(&c);
     check_evaluation(&c);
     check_files(&c);
 }

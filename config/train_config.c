@@ -10,6 +10,7 @@
  */
 #include "config/train_config.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,13 +22,15 @@
 #include "core/mem.h"
 
 const char *const split_method_words[] = {"none", "leave_last", "time", "file", NULL};
-const char *const loss_type_words[] = {"softmax", NULL};
+const char *const loss_type_words[] = {"softmax", "pointwise", "triplet_hinge", "triplet_logistic", NULL};
+static const char *const logq_estimator_words[] = {"counts", "streaming", NULL};
+static const char *const negatives_draw_words[] = {"auto", "batch", "row", NULL};
+static const char *const hard_source_words[] = {"none", "file", "mined", NULL};
 const char *const optimizer_type_words[] = {"adagrad", "adam", "lazy_adam", "sgd", NULL};
 const char *const schedule_type_words[] = {"constant", "step", "cosine", NULL};
 const char *const baseline_words[] = {"popularity", "item_cf", "matrix_completion", NULL};
 static const char *const index_engine_words[] = {"flat", "faiss", NULL};
 
-static const char *const later_losses[] = {"pointwise", "triplet_hinge", "triplet_logistic", NULL};
 static const char *const later_engines[] = {"native", NULL};
 
 #define AT(member) PARAM_AT(struct train_config, member)
@@ -144,29 +147,68 @@ static const struct param rows[] = {
     TOWER_ROWS(item_tower),
     {"similarity", PARAM_ENUM, AT(similarity), .default_text = "cosine", .words = similarity_words,
      .advice = TRAIN_EARLY_FUSION, .sentence = "how the towers' vectors are compared"},
-    {"loss.type", PARAM_ENUM, AT(loss.type), .default_text = "softmax", .words = loss_type_words, .later = later_losses,
-     .sentence = "softmax: the positive against all negatives at once"},
+    {"loss.type", PARAM_ENUM, AT(loss.type), .default_text = "softmax", .words = loss_type_words,
+     .sentence = "softmax: the positive against all negatives at once; pointwise: binary cross-entropy; triplet_hinge, "
+                 "triplet_logistic: the positive ahead of each negative"},
     {"loss.temperature", PARAM_FLOAT, AT(loss.temperature), .default_text = "0.1", .min = 0.001, .max = 100,
-     .sentence = "scores are divided by it: lower looks harder at the best negatives"},
+     .sentence = "softmax: scores are divided by it; lower looks harder at the best negatives"},
     {"loss.logq", PARAM_BOOL, AT(loss.logq), .default_text = "true",
      .sentence =
-         "take log of each item's sampling probability off its score, so that popular items are not punished for "
-         "being negatives often"},
-    {"negatives.in_batch", PARAM_BOOL, AT(negatives.in_batch), .default_text = "true",
-     .sentence = "the other positives of a batch are negatives"},
-    {"negatives.uniform", PARAM_INT, AT(negatives.uniform), .default_text = "0", .min = 0, .max = 65536,
-     .unit = "items", .sentence = "more negatives for each batch, drawn evenly from all items"},
+         "softmax: take log of each item's sampling probability off its score, so that popular items are not punished "
+         "for being negatives often"},
+    {"loss.logq_estimator", PARAM_ENUM, AT(loss.logq_estimator), .default_text = "counts",
+     .words = logq_estimator_words,
+     .sentence = "where in-batch probabilities come from: counts of the training part, or a streaming estimate from "
+                 "the batches themselves, in memory that does not grow with the catalogue"},
+    {"loss.scale", PARAM_FLOAT, AT(loss.scale), .default_text = "10", .min = 0.001, .max = 1000,
+     .sentence = "pointwise: scores are multiplied by it before the sigmoid"},
+    {"loss.learn", PARAM_BOOL, AT(loss.learn), .default_text = "false",
+     .sentence = "softmax, pointwise: train the temperature or scale, too, from the value given"},
+    {"loss.negatives_per_positive", PARAM_FLOAT, AT(loss.negatives_per_positive), .default_text = "3", .min = 0.01,
+     .max = 10000,
+     .sentence = "pointwise: a row's negatives weigh together as many as this, however many they are"},
+    {"loss.margin", PARAM_FLOAT, AT(loss.margin), .default_text = "0.5", .min = 0, .max = 1000,
+     .sentence = "triplet_hinge: how far a positive must be ahead of a negative to cost nothing"},
+    {"loss.sigma", PARAM_FLOAT, AT(loss.sigma), .default_text = "10", .min = 0.001, .max = 1000,
+     .sentence = "triplet_logistic: differences of scores are multiplied by it; 1 with similarity dot is BPR"},
+    {"negatives.in_batch", PARAM_BOOL, AT(negatives.in_batch),
+     .sentence = "the other positives of a batch are negatives (default: true with softmax, else false)"},
+    {"negatives.uniform", PARAM_INT, AT(negatives.uniform), .min = 0, .max = 65536, .unit = "items",
+     .sentence = "negatives drawn evenly from all items (default: 0; without softmax and any other kind of negative, "
+                 "loss.negatives_per_positive, or 4)"},
+    {"negatives.popularity", PARAM_INT, AT(negatives.popularity), .default_text = "0", .min = 0, .max = 65536,
+     .unit = "items", .sentence = "negatives drawn in proportion to (events of the item)^popularity_alpha"},
+    {"negatives.popularity_alpha", PARAM_FLOAT, AT(negatives.popularity_alpha), .default_text = "0.75", .min = 0,
+     .max = 2, .sentence = "0: evenly among items with an event; 1: as often as in the events"},
+    {"negatives.draw", PARAM_ENUM, AT(negatives.draw), .default_text = "auto", .words = negatives_draw_words,
+     .sentence = "uniform and popularity are drawn for each batch, shared by its rows, or for each row; auto: batch for "
+                 "softmax, row for the others"},
     {"negatives.mask_seen", PARAM_BOOL, AT(negatives.mask_seen), .default_text = "true",
      .sentence = "a user's own train items (his latest 1,024) are never negatives for him"},
-    {"negatives.allow_exposed", PARAM_BOOL, AT(negatives.allow_exposed), .default_text = "false",
-     .sentence = "what a user was shown in the train part and did not take (label below label_min) may be a negative "
-                 "for him"},
+    {"negatives.hard.source", PARAM_ENUM, AT(negatives.hard.source), .default_text = "none",
+     .words = hard_source_words,
+     .sentence = "negatives that are hard to tell from positives. file: pairs that were recalled and later dropped; "
+                 "mined: near the boundary, by the index of an earlier bundle"},
     {"negatives.hard.file", PARAM_PATH, AT(negatives.hard.file),
-     .sentence = "file of hard negatives: pairs of user and item that were recalled and then dropped by ranking, with "
-                 "the events' columns"},
-    {"negatives.popularity", PARAM_FIXED, 0, 0, .default_text = "0", .advice = "is not in this version; known: 0"},
-    {"negatives.hard.source", PARAM_FIXED, 0, 0, .default_text = "none",
-     .advice = "is not in this version; known: none"},
+     .sentence = "file: user,item pairs, with the columns of the events"},
+    {"negatives.hard.bundle", PARAM_PATH, AT(negatives.hard.bundle),
+     .sentence = "mined: the earlier bundle, like models/current"},
+    {"negatives.hard.ranks", PARAM_INTS, AT(negatives.hard.ranks),
+     .count_offset = offsetof(struct train_config, negatives.hard.n_ranks), .min = 1, .max = 100000,
+     .sentence = "mined: the first and last rank of the window (default: [101, 500]); earlier ranks are too often "
+                 "positives that were never shown"},
+    {"negatives.hard.per_user", PARAM_INT, AT(negatives.hard.per_user), .default_text = "32", .min = 1, .max = 10000,
+     .unit = "items", .sentence = "mined: how many of the window, drawn at random, are kept for a user"},
+    {"negatives.hard.easy_per_hard", PARAM_FLOAT, AT(negatives.hard.easy_per_hard), .default_text = "100",
+     .min = 0.01, .max = 1e6,
+     .sentence = "how many of the other negatives a row meets for each hard one"},
+    {"negatives.exposed", PARAM_INT, AT(negatives.exposed), .default_text = "0", .min = 0, .max = 1000,
+     .unit = "items a row",
+     .sentence = "negatives from what the user was shown and did not click (events whose label is below label_min); "
+                 "needs allow_exposed"},
+    {"negatives.allow_exposed", PARAM_BOOL, AT(negatives.allow_exposed), .default_text = "false",
+     .sentence = "yes, exposed negatives: they were good enough to be recalled, and telling them from clicks is the "
+                 "work of ranking"},
     {"optimizer.type", PARAM_ENUM, AT(optimizer.type), .default_text = "adagrad", .words = optimizer_type_words,
      .sentence = "how gradients become steps: adagrad; adam, in which every row of every table moves with its momentum "
                  "at every "
@@ -250,6 +292,29 @@ static const struct param rows[] = {
 };
 static const struct param_table table = {rows, sizeof rows / sizeof rows[0]};
 
+/* Defaults that depend on other values. */
+static void default_negatives(struct train_config *c, const struct node *root)
+{
+    bool softmax = c->loss.type == LOSS_SOFTMAX;
+    if (node_path(root, "negatives.in_batch") == NULL) {
+        c->negatives.in_batch = softmax;
+    }
+    bool none = !c->negatives.in_batch && c->negatives.popularity == 0 && c->negatives.exposed == 0 &&
+                c->negatives.hard.source == HARD_NONE;
+    if (!softmax && none && node_path(root, "negatives.uniform") == NULL) {
+        double wanted = c->loss.type == LOSS_POINTWISE ? ceil(c->loss.negatives_per_positive) : 4;
+        c->negatives.uniform = (uint32_t)wanted;
+    }
+    if (node_path(root, "negatives.hard.ranks") == NULL) {
+        c->negatives.hard.ranks[0] = 101;
+        c->negatives.hard.ranks[1] = 500;
+        c->negatives.hard.n_ranks = 2;
+    }
+    if (c->negatives.draw == DRAW_AUTO) {
+        c->negatives.draw = softmax ? DRAW_BATCH : DRAW_ROW;
+    }
+}
+
 /* Ids that the tables do not name are called as in the events. */
 static void default_id(char **id, const char *event_column, struct problems *problems)
 {
@@ -281,11 +346,12 @@ static void write_text(struct train_config *config, const struct node *root, str
     buf_release(&text);
 }
 
-static void read_features(struct train_config *config, const struct node *root, struct problems *problems)
+static void read_rest(struct train_config *config, const struct node *root, struct problems *problems)
 {
     feature_configs_read(node_path(root, "user_tower.features"), "user_tower.features", &config->user_tower, problems);
     feature_configs_read(node_path(root, "item_tower.features"), "item_tower.features", &config->item_tower, problems);
     config->optimizer.early_stop.enabled = node_path(root, "optimizer.early_stop") != NULL;
+    default_negatives(config, root);
 }
 
 static struct train_config *read_tree(const struct node *root, struct problems *problems)
@@ -296,7 +362,7 @@ static struct train_config *read_tree(const struct node *root, struct problems *
         return NULL;
     }
     param_read(&table, root, "", config, problems);
-    read_features(config, root, problems);
+    read_rest(config, root, problems);
     default_id(&config->data.users.id, config->data.events.user, problems);
     default_id(&config->data.items.id, config->data.events.item, problems);
     settle_network(&config->user_tower.network);
@@ -342,7 +408,7 @@ struct train_config *train_config_matrix_completion(uint32_t dim, uint32_t batch
     struct train_config *config = root == NULL ? NULL : mem_array(1, sizeof *config);
     if (config != NULL) {
         param_read(&table, root, "", config, &problems);
-        read_features(config, root, &problems);
+        read_rest(config, root, &problems);
     }
     problems_finish(&problems);
     node_free(root);

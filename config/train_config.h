@@ -66,8 +66,11 @@ struct tower_config {
     struct network network;
 };
 
-enum loss_type { LOSS_SOFTMAX };
-extern const char *const loss_type_words[]; /* softmax */
+enum loss_type { LOSS_SOFTMAX, LOSS_POINTWISE, LOSS_TRIPLET_HINGE, LOSS_TRIPLET_LOGISTIC };
+extern const char *const loss_type_words[]; /* softmax pointwise triplet_hinge triplet_logistic */
+enum logq_estimator { LOGQ_COUNTS, LOGQ_STREAMING };
+enum negatives_draw { DRAW_AUTO, DRAW_BATCH, DRAW_ROW }; /* never auto after loading */
+enum hard_source { HARD_NONE, HARD_FILE, HARD_MINED };
 enum optimizer_type { OPTIMIZER_ADAGRAD, OPTIMIZER_ADAM, OPTIMIZER_LAZY_ADAM, OPTIMIZER_SGD };
 extern const char *const optimizer_type_words[]; /* adagrad adam lazy_adam sgd */
 enum schedule_type { SCHEDULE_CONSTANT, SCHEDULE_STEP, SCHEDULE_COSINE };
@@ -98,17 +101,32 @@ struct train_config {
     enum similarity similarity;
     struct {
         enum loss_type type;
-        double temperature; /* scores are divided by it before the softmax */
-        bool logq;
+        double temperature;            /* softmax: scores are divided by it */
+        double scale;                  /* pointwise: scores are multiplied by it */
+        bool learn;                    /* the temperature or scale is trained too */
+        double negatives_per_positive; /* pointwise */
+        double margin;                 /* triplet_hinge */
+        double sigma;                  /* triplet_logistic */
+        bool logq;                     /* softmax */
+        enum logq_estimator logq_estimator;
     } loss;
     struct {
         bool in_batch;
-        uint32_t uniform;   /* extra uniform negatives, shared by a batch */
-        bool mask_seen;     /* items that the user has in the train part are no negatives for him */
-        bool allow_exposed; /* rows below label_min may be negatives of their users */
+        uint32_t uniform, popularity; /* drawn for a batch or for each row */
+        double popularity_alpha;      /* drawn in proportion to count^alpha */
+        enum negatives_draw draw;
+        bool mask_seen; /* items that the user has in the train part are no negatives for him */
         struct {
-            char *file; /* path of user-item pairs, same columns as events; NULL: none */
+            enum hard_source source;
+            char *file;         /* user,item pairs with the columns of the events */
+            char *bundle;       /* whose index is searched */
+            uint32_t ranks[2];  /* mined: first and last rank, from 1 */
+            size_t n_ranks;     /* 2 */
+            uint32_t per_user;  /* mined: kept of the window */
+            double easy_per_hard; /* of the other negatives that a row meets */
         } hard;
+        uint32_t exposed; /* a row's own: shown to its user and not clicked */
+        bool allow_exposed;
     } negatives;
     struct {
         enum optimizer_type type;

@@ -416,6 +416,10 @@ static int load(struct loader *l, struct err *e)
         return -1;
     }
     summarize(l, n_test_rows);
+    if (config->negatives.hard.source == HARD_FILE &&
+        dataset_read_pairs(l->d, config, config->negatives.hard.file, &l->d->hard, e) < 0) {
+        return -1;
+    }
     return config->negatives.allow_exposed ? dataset_read_exposed(l->d, config, l->test_begins, e) : 0;
 }
 
@@ -487,6 +491,7 @@ void dataset_free(struct dataset *d)
     interactions_release(&d->train);
     interactions_release(&d->test);
     interactions_release(&d->exposed);
+    interactions_release(&d->hard);
     mem_free(d->unreachable);
     mem_free(d->item_count);
     mem_free(d->history_row);

@@ -49,6 +49,7 @@ struct dataset {
     struct interactions test;         /* sets: no pair twice, none that is also in train, catalogue items only */
     struct interactions exposed;      /* with negatives.allow_exposed, else empty: see dataset_pairs.h. Shown without
                                          success in the time of the train part: sets without what is in train */
+    struct interactions hard;         /* hard negatives of each user, as sets; start NULL without */
     enum cut_method cut;              /* for dataset_cut */
     uint32_t cut_last;                /* CUT_LAST: how many of a user's events */
     uint32_t *

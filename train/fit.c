@@ -9,6 +9,7 @@
 #include "core/mem.h"
 #include "train/checkpointer.h"
 #include "train/evaluate.h"
+#include "train/loss.h"
 #include "train/optimizer.h"
 #include "train/trainer.h"
 #include "train/warm_start.h"
@@ -86,10 +87,21 @@ out:
     return result;
 }
 
+/* A model with `states` optimizer arrays a parameter, and all parameters that the configuration trains. */
+static struct model *new_model(const struct train_config *config, const struct dataset *d, int states, struct err *e)
+{
+    struct model *m = model_new(&d->schema, states, e);
+    if (m != NULL && config->loss.learn && model_add_loss_scale(m, states, loss_make(config).scale, e) < 0) {
+        model_free(m);
+        m = NULL;
+    }
+    return m;
+}
+
 static int keep_best(struct fit *f, struct err *e)
 {
     if (f->best == NULL) {
-        f->best = model_new(&f->d->schema, 0, e);
+        f->best = new_model(f->config, f->d, 0, e);
     }
     if (f->best == NULL) {
         return -1;
@@ -401,6 +413,11 @@ static json_t *make_record(const struct fit *f)
     if (o != NULL && f->init != NULL) {
         json_object_set_new(o, "init", json_string(f->init->version));
     }
+    if (o != NULL && f->model->loss_scale >= 0) {
+        double scale = exp((double)f->model->parameters[f->model->loss_scale].value[0]);
+        bool softmax = f->config->loss.type == LOSS_SOFTMAX;
+        json_object_set_new(o, softmax ? "temperature" : "scale", json_real(softmax ? 1 / scale : scale));
+    }
     return o;
 }
 
@@ -416,7 +433,7 @@ struct model *fit_model(const struct fit_job *job, json_t **record, struct err *
     };
     f.losses = json_array();
     f.validations = json_array();
-    f.model = model_new(&job->d->schema, optimizer_states(config->optimizer.type), e);
+    f.model = new_model(config, job->d, optimizer_states(config->optimizer.type), e);
     int result = -1;
     if (f.losses == NULL || f.validations == NULL) {
         err_nomem(e);

@@ -1,48 +1,64 @@
 /*
- * train/loss.h: what training minimises, and its gradient with respect to every similarity of a block.
+ * train/loss.h: what training minimises, and its gradient with respect to every similarity of a row.
  *
- *   softmax  Sampled softmax cross-entropy of one positive against the block's candidates, with the sampling-bias
- *            correction of Yi et al. (RecSys 2019, eq. 5 and 6): logit = similarity / temperature - log q, where q is the
- *            candidate's expected number of appearances in a batch. For in-batch negatives q = B p (p the item's share of
- *            the train events); with N uniform negatives beside them q = B p + N / n_items (Yang et al., WWW 2020).
- *            L = -log(exp(l+) / (exp(l+) + sum_j exp(l_j))), averaged over the batch.
+ * A row is one positive s+ and its negatives s_j: those that the batch's rows share, and the row's own. With n of them
+ * that count, and w the row's weight:
  *
- * A candidate that is the positive's own item (the row itself among in-batch negatives, or an accidental hit) does not
- * count, nor does one whose similarity the caller has set to -INFINITY. To add a loss: a row in the table of loss.c and a word in config/train_config.h.
+ *   pointwise         binary cross-entropy on the scaled similarity:
+ *                       -log sigmoid(c s+) - r/n sum_j log(1 - sigmoid(c s_j))
+ *                     c the scale, r negatives_per_positive: negatives weigh as many as r for each positive
+ *   triplet_hinge     1/n sum_j max(0, margin + s_j - s+)                              Schroff et al. (CVPR 2015)
+ *   triplet_logistic  1/n sum_j log(1 + exp(sigma (s_j - s+)))                         Huang et al. (KDD 2020); with
+ *                     sigma 1 and dot products it is BPR, Rendle et al. (UAI 2009)
+ *   softmax           sampled softmax cross-entropy with the sampling-bias correction of Yi et al. (RecSys 2019, eq. 5
+ *                     and 6): l = s / temperature - log q, q the item's expected number of appearances among a row's
+ *                     candidates (train/sampler.h);  -log(exp(l+) / (exp(l+) + sum_j exp(l_j)))
+ *
+ * A negative with similarity -INFINITY does not count: it is the positive's own item, or known to be liked.
+ *
+ * To add one: a file loss_<name>.c with its row function and the same in double precision, a row in the table of loss.c,
+ * and a word in config/train_config.h. Functions are pure: any thread may call them on its own rows.
  */
 #ifndef TRAIN_LOSS_H
 #define TRAIN_LOSS_H
 
 #include <stddef.h>
-#include <stdint.h>
 
 #include "config/train_config.h"
 
-/* A block of a batch: similarities in, gradients out, in place. */
-struct loss_block {
-    size_t rows, candidates;
-    float *positive;                /* [rows] similarity with the positive -> dL/d that */
-    float *negative;                /* [rows, candidates] row-major -> dL/d each; 0 where it did not count */
-    const uint32_t *positive_item;  /* [rows] */
-    const uint32_t *candidate_item; /* [candidates] */
-    const float *positive_log_q;    /* [rows]; zeros without correction */
-    const float *candidate_log_q;   /* [candidates]; zeros without correction */
-    float batch_scale;              /* 1 / rows of the whole batch: gradients of the mean */
-};
-
 struct loss {
     enum loss_type type;
-    float temperature;
+    float scale;  /* of similarities: softmax 1 / temperature, pointwise scale, triplet_logistic sigma */
+    float margin; /* triplet_hinge */
+    float ratio;  /* pointwise: negatives_per_positive */
 };
 
-/* Returns the block's summed (not averaged) loss. */
-double loss_compute(const struct loss *l, struct loss_block *b);
+/* Some of a row's negatives: similarities in, gradients out, in place; 0 where one did not count. */
+struct loss_part {
+    float *score;       /* [n] */
+    const float *log_q; /* [n]; zeros without correction */
+    size_t n;
+};
+
+enum { LOSS_SHARED, LOSS_OWN, LOSS_PARTS };
+
+struct loss_row {
+    float positive; /* similarity in, gradient out */
+    float positive_log_q;
+    struct loss_part part[LOSS_PARTS]; /* shared by the batch; the row's own */
+};
+
+struct loss loss_make(const struct train_config *config);
+
+/* True for losses whose scale may be learned (config loss.learn). dL/d log(scale) is the sum over rows of the row's
+ * user vector times its gradient, because the scale and the user vector enter each similarity as factors. */
+bool loss_has_scale(enum loss_type type);
+
+/* Returns the row's loss; gradients are those of `weight` times it. Without a negative that counts: of the positive's
+ * part, if it has one of its own (pointwise), else 0. */
+double loss_row(const struct loss *l, struct loss_row *r, float weight);
 
 /* The same by the formula, in double precision: the oracle. */
-double loss_compute_naive(const struct loss *l, struct loss_block *b);
-
-/* x[i] = exp(x[i] - shift), returns the sum; exact to a few units in the last place for results that matter, 0 below
- * exp(-87). The oracle is expf. */
-float vec_exp_sum(float *x, float shift, size_t n);
+double loss_row_naive(const struct loss *l, struct loss_row *r, float weight);
 
 #endif

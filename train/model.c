@@ -82,11 +82,12 @@ struct model *model_new(const struct schema *schema, int n_states, struct err *e
         err_nomem(e);
         return NULL;
     }
-    size_t limit = 0;
+    size_t limit = 1; /* the loss's scale */
     for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
         limit += schema->towers[side].n_features + schema->towers[side].layers.n_dense;
     }
     m->schema = schema;
+    m->loss_scale = -1;
     m->parameters = mem_array(limit, sizeof *m->parameters);
     if (m->parameters == NULL) {
         err_nomem(e);
@@ -97,6 +98,19 @@ struct model *model_new(const struct schema *schema, int n_states, struct err *e
     }
     model_free(m);
     return NULL;
+}
+
+int model_add_loss_scale(struct model *m, int n_states, float scale, struct err *e)
+{
+    m->loss_scale = add_parameter(m, n_states, 1, 0, false, e);
+    if (m->loss_scale < 0) {
+        return -1;
+    }
+    struct parameter *p = &m->parameters[m->loss_scale];
+    snprintf(p->name, sizeof p->name, "loss.log_scale");
+    p->is_private = true;
+    m->loss_scale_start = logf(scale);
+    return 0;
 }
 
 void model_free(struct model *m)
@@ -141,6 +155,9 @@ void model_initialize(struct model *m, double init_scale, uint64_t seed)
         for (size_t j = 0; j < n; j++) {
             p->value[j] = deviation > 0 ? deviation * rng_normal(&r) : constant;
         }
+        if ((int)i == m->loss_scale) {
+            p->value[0] = m->loss_scale_start;
+        }
         for (int s = 0; s < 2; s++) {
             if (p->state[s] != NULL) {
                 memset(p->state[s], 0, n * sizeof *p->state[s]);
@@ -163,11 +180,14 @@ int model_write(const struct model *m, const char *path, struct err *e)
     if (tensors == NULL) {
         return err_nomem(e);
     }
+    size_t n = 0;
     for (size_t i = 0; i < m->n_parameters; i++) {
         const struct parameter *p = &m->parameters[i];
-        tensors[i] = (struct tensor){p->name, p->rows, p->columns, p->value};
+        if (!p->is_private) {
+            tensors[n++] = (struct tensor){p->name, p->rows, p->columns, p->value};
+        }
     }
-    int result = safetensors_write(path, tensors, m->n_parameters, e);
+    int result = safetensors_write(path, tensors, n, e);
     mem_free(tensors);
     return result;
 }

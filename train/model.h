@@ -20,6 +20,7 @@ struct parameter {
     size_t rows, columns;            /* columns 0: a vector */
     bool is_table;                   /* an embedding table: its gradient is sparse */
     enum dense_start start;          /* of the others */
+    bool is_private;                 /* of training alone: not in weights.safetensors */
     float *value;                    /* [rows, columns] */
     float *state[2];                 /* of the optimizer, shaped like value; NULL where it keeps none */
 };
@@ -36,12 +37,17 @@ struct model {
     size_t n_parameters;
     int table[2][SCHEMA_MAX_FEATURES]; /* index of a feature's table, -1: none; a shared sequence has the item id's */
     int dense[2][NETWORK_MAX_DENSE];   /* index of a dense parameter */
+    int loss_scale;                    /* index of the logarithm of the loss's scale, -1: it is fixed */
+    float loss_scale_start;            /* its value at the start */
     struct tower towers[2];            /* by side; views of the values */
 };
 
 /* Allocates everything, with `n_states` optimizer arrays a parameter (zeroed); values are set by model_initialize. */
 struct model *model_new(const struct schema *schema, int n_states, struct err *e);
 void model_free(struct model *m);
+
+/* Adds the logarithm of the loss's scale (train/loss.h) as a parameter that is learned. Before model_initialize. */
+int model_add_loss_scale(struct model *m, int n_states, float scale, struct err *e);
 
 /* Random start, the same for the same seed: embeddings N(0, init_scale^2), dense parameters as their layers declare them
  * (core/layer.h); optimizer state 0. */
@@ -50,7 +56,7 @@ void model_initialize(struct model *m, double init_scale, uint64_t seed);
 /* Copies all values (not the optimizer's state) between models of the same schema. */
 void model_copy_values(struct model *to, const struct model *from);
 
-/* Writes all values as a safetensors file. */
+/* Writes all values that a tower needs as a safetensors file. */
 int model_write(const struct model *m, const char *path, struct err *e);
 
 /* The first parameter with a value that is not finite, or NULL. */

@@ -38,23 +38,35 @@ struct row_sums {
     size_t n, capacity, sum_size;
 };
 
+/* The negatives of a worker's rows that are theirs alone. */
+struct own_negatives {
+    size_t *start;   /* [share + 1]: row i has [start[i], start[i + 1]) */
+    uint32_t *item;  /* [share * own_max] */
+    float *log_q;    /* [share * own_max] */
+    float *vector;   /* [share * own_max, dim] */
+    float *score;    /* [share * own_max] */
+    uint32_t *taken; /* [n_items] equal to `now`: known to the row's user */
+    uint32_t now;
+};
+
 struct worker {
     struct trainer *t;
     unsigned id;
-    struct range users, negatives; /* its share of the batch */
-    struct feature_rows rows[2];   /* encoded share; items: positives, then negatives */
+    struct range users, negatives; /* its share of the batch's rows and shared negatives */
+    struct feature_rows rows[2];   /* encoded share; items: positives, shared negatives, own negatives */
     struct tower_pass pass[2];
     struct tower_gradient gradient[2];
     float *norms[2];      /* [share] */
     uint64_t *row_key[2]; /* [share] what dropout of a row draws from */
     float *scores;        /* [SCORE_BLOCK, candidates] */
-    float *positive;      /* [SCORE_BLOCK] */
-    float *item_partial;  /* [batch + negatives, dim] */
+    float *item_partial;  /* [batch + shared negatives, dim] */
     int32_t *history;
     int32_t *first_of, *next_of; /* [n_items], [candidates]: where an item is among the candidates, NO_SLOT: nowhere */
+    struct own_negatives own;
     struct row_sums *sums;       /* by parameter with clipping, when all are needed at once; else one for all */
     double square;               /* of the length of the gradient that it owns, with clipping */
     double loss;
+    float scale_gradient; /* of the logarithm of the loss's scale, when that is learned */
 };
 
 struct trainer {
@@ -71,15 +83,17 @@ struct trainer {
     unsigned n_workers;
     struct worker *workers;
     size_t dim, batch_size, max_candidates;
-    int32_t **slot; /* by parameter: [rows] of a table, where its sum is, NO_SLOT between batches */
+    float weight_scale; /* times the mean weight of an event is 1 */
+    int32_t **slot;     /* by parameter: [rows] of a table, where its sum is, NO_SLOT between batches */
 
     /* the batch at hand */
     uint32_t epoch;
-    size_t batch, count, n_negatives; /* count: positives */
+    size_t batch, count, n_negatives; /* count: positives; n_negatives: shared */
+    uint32_t *event, *user;           /* [batch_size] of each row: index in `events`, and whose it is */
     float *user_vectors;              /* [batch_size, dim] */
-    float *item_vectors;              /* [batch_size + uniform, dim] positives, then negatives */
-    uint32_t *items;                  /* [batch_size + uniform] */
-    float *log_q;                     /* [batch_size + uniform] */
+    float *item_vectors;              /* [batch_size + n_negatives, dim] positives, then shared negatives */
+    uint32_t *items;                  /* [batch_size + n_negatives] */
+    float *log_q;                     /* [batch_size + n_negatives] */
 
     pthread_barrier_t barrier;
     bool has_barrier;
@@ -116,6 +130,21 @@ static inline struct weights parameter_weights(const struct parameter *p, size_t
         .n = n,
         .decays = p->columns > 0,
     };
+}
+
+static inline size_t own_count(const struct worker *w)
+{
+    return w->t->sampler.own_max == 0 ? 0 : w->own.start[range_size(w->users)];
+}
+
+/* What a user is known to like: the latest MASK_LIMIT of his events are looked at, so that a user with a million of them
+ * costs no more. */
+enum { MASK_LIMIT = 1024 };
+static inline struct range known_events(const struct interactions *events, uint32_t user)
+{
+    size_t begin = events->start[user];
+    size_t end = events->start[user + 1];
+    return (struct range){end - begin > MASK_LIMIT ? end - MASK_LIMIT : begin, end};
 }
 
 /* Part `i` of `n` of [0, total). */

@@ -1,5 +1,6 @@
 /*
- * Phase 3: each thread adds up what all threads found for its items, and runs both towers backward over its share.
+ * Phase 3: each thread adds up what all threads found for its items (those of its rows' own negatives are its
+ * alone), and runs both towers backward over its share.
  */
 #include "train/phase.h"
 
@@ -23,6 +24,7 @@ void phase_backward(struct worker *w)
     struct trainer *t = w->t;
     size_t n = range_size(w->users);
     size_t negatives = range_size(w->negatives);
+    size_t own = own_count(w);
     float *user_gradient = w->gradient[SIDE_USER].output;
     float *item_gradient = w->gradient[SIDE_ITEM].output;
     gather_item_gradient(w, w->users.begin, 0, n);
@@ -32,7 +34,9 @@ void phase_backward(struct worker *w)
         normalize_backward(item_gradient, t->item_vectors + w->users.begin * t->dim, w->norms[SIDE_ITEM], n, t->dim);
         normalize_backward(item_gradient + n * t->dim, t->item_vectors + (t->count + w->negatives.begin) * t->dim,
                            w->norms[SIDE_ITEM] + n, negatives, t->dim);
+        normalize_backward(item_gradient + (n + negatives) * t->dim, w->own.vector,
+                           w->norms[SIDE_ITEM] + n + negatives, own, t->dim);
     }
     tower_backward(&t->model->towers[SIDE_USER], &w->pass[SIDE_USER], n, &w->gradient[SIDE_USER]);
-    tower_backward(&t->model->towers[SIDE_ITEM], &w->pass[SIDE_ITEM], n + negatives, &w->gradient[SIDE_ITEM]);
+    tower_backward(&t->model->towers[SIDE_ITEM], &w->pass[SIDE_ITEM], n + negatives + own, &w->gradient[SIDE_ITEM]);
 }

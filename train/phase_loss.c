@@ -1,6 +1,7 @@
 /*
- * Phase 2: each thread takes its users against all candidates: similarities by one matrix product a block, the loss and
- * its gradient (train/loss.h), and from that the gradients of its user vectors and its partial sums for the item vectors.
+ * Phase 2: each thread takes its rows against all shared candidates: similarities by one matrix product a block, the loss
+ * and its gradient a row (train/loss.h), and from that the gradients of its user vectors and its partial sums for the item
+ * vectors. A row's own negatives are a few dot products more.
  */
 #include "train/phase.h"
 
@@ -8,8 +9,6 @@
 #include <string.h>
 
 #include "core/vecmath.h"
-
-enum { MASK_LIMIT = 1024 };
 
 /* Makes first_of and next_of chains of the positions of each item among the batch's candidates, or takes them back. */
 static void chain_candidates(struct worker *w, const uint32_t *items, size_t n)
@@ -27,53 +26,84 @@ static void unchain_candidates(struct worker *w, const uint32_t *items, size_t n
     }
 }
 
-/* Sets the similarities of what a user is known to like to -infinity: a false negative teaches the wrong thing. Only the
- * latest MASK_LIMIT of his events are looked at, so that a user with a million of them costs no more. */
-static void mask_seen(const struct worker *w, uint32_t user, float *scores)
+static void mask_item(const struct worker *w, uint32_t item, float *scores)
 {
-    const struct interactions *events = w->t->events;
-    size_t end = events->start[user + 1];
-    size_t begin = end - events->start[user] > MASK_LIMIT ? end - MASK_LIMIT : events->start[user];
-    for (size_t i = begin; i < end; i++) {
-        for (int32_t j = w->first_of[events->item[i]]; j != NO_SLOT; j = w->next_of[j]) {
-            scores[j] = -INFINITY;
+    for (int32_t j = w->first_of[item]; j != NO_SLOT; j = w->next_of[j]) {
+        scores[j] = -INFINITY;
+    }
+}
+
+/* Sets the similarities of candidates that are no negatives of the row to -infinity: the positive's own item (the row
+ * itself among in-batch negatives, and accidental hits) and what the user is known to like: a false negative teaches the
+ * wrong thing. */
+static void mask_row(const struct worker *w, size_t i, float *scores)
+{
+    const struct trainer *t = w->t;
+    mask_item(w, t->items[i], scores);
+    if (t->config->negatives.mask_seen) {
+        struct range known = known_events(t->events, t->user[i]);
+        for (size_t k = known.begin; k < known.end; k++) {
+            mask_item(w, t->events->item[k], scores);
         }
     }
+}
+
+/* Row `i` of the batch: similarities with the positive and the row's own negatives, the loss, and the gradients that do
+ * not go through the shared candidates. `shared` are the similarities with those, then their gradients. */
+static void loss_of_row(struct worker *w, size_t i, struct loss_part shared)
+{
+    struct trainer *t = w->t;
+    size_t local = i - w->users.begin;
+    size_t first_own = t->sampler.own_max == 0 ? 0 : w->own.start[local];
+    size_t n_own = t->sampler.own_max == 0 ? 0 : w->own.start[local + 1] - first_own;
+    const float *user = t->user_vectors + i * t->dim;
+    const float *positive = t->item_vectors + i * t->dim;
+    float *user_gradient = w->gradient[SIDE_USER].output + local * t->dim;
+    float *own_gradient = w->gradient[SIDE_ITEM].output +
+                          (range_size(w->users) + range_size(w->negatives) + first_own) * t->dim;
+    const float *weights = t->events->weight;
+    float weight = weights == NULL ? 1.0f : weights[t->event[i]] * t->weight_scale;
+
+    struct loss_part own = {w->own.score + first_own, w->own.log_q + first_own, n_own};
+    for (size_t j = 0; j < n_own; j++) {
+        own.score[j] = vec_dot(user, w->own.vector + (first_own + j) * t->dim, t->dim);
+    }
+    struct loss_row row = {vec_dot(user, positive, t->dim), t->log_q[i], {shared, own}};
+    w->loss += (double)weight * loss_row(&t->loss, &row, weight / (float)t->count);
+
+    memset(own_gradient, 0, n_own * t->dim * sizeof *own_gradient);
+    for (size_t j = 0; j < n_own; j++) {
+        vec_add_scaled(own_gradient + j * t->dim, user, own.score[j], t->dim);
+        vec_add_scaled(user_gradient, w->own.vector + (first_own + j) * t->dim, own.score[j], t->dim);
+    }
+    vec_add_scaled(user_gradient, positive, row.positive, t->dim);
+    vec_add_scaled(w->item_partial + i * t->dim, user, row.positive, t->dim);
 }
 
 static void loss_of_block(struct worker *w, size_t begin, size_t rows, size_t first_candidate, size_t candidates)
 {
     struct trainer *t = w->t;
     const float *users = t->user_vectors + begin * t->dim;
-    const float *positives = t->item_vectors + begin * t->dim;
     const float *others = t->item_vectors + first_candidate * t->dim;
     float *user_gradient = w->gradient[SIDE_USER].output + (begin - w->users.begin) * t->dim;
 
-    mat_mul_nt(w->scores, users, others, rows, candidates, t->dim, false);
-    for (size_t i = 0; i < rows; i++) {
-        w->positive[i] = vec_dot(users + i * t->dim, positives + i * t->dim, t->dim);
-        if (t->config->negatives.mask_seen) {
-            size_t event = t->sampler.order[t->batch * t->batch_size + begin + i];
-            mask_seen(w, t->sampler.user_of[event], w->scores + i * candidates);
-        }
+    memset(user_gradient, 0, rows * t->dim * sizeof *user_gradient);
+    if (candidates > 0) {
+        mat_mul_nt(w->scores, users, others, rows, candidates, t->dim, false);
     }
-    struct loss_block block = {
-        .rows = rows,
-        .candidates = candidates,
-        .positive = w->positive,
-        .negative = w->scores,
-        .positive_item = t->items + begin,
-        .candidate_item = t->items + first_candidate,
-        .positive_log_q = t->log_q + begin,
-        .candidate_log_q = t->log_q + first_candidate,
-        .batch_scale = 1.0f / (float)t->count,
-    };
-    w->loss += loss_compute(&t->loss, &block);
-    mat_mul_nn(user_gradient, w->scores, others, rows, t->dim, candidates, false);
-    mat_mul_tn(w->item_partial + first_candidate * t->dim, w->scores, users, candidates, t->dim, rows, true);
     for (size_t i = 0; i < rows; i++) {
-        vec_add_scaled(user_gradient + i * t->dim, positives + i * t->dim, w->positive[i], t->dim);
-        vec_add_scaled(w->item_partial + (begin + i) * t->dim, users + i * t->dim, w->positive[i], t->dim);
+        float *scores = w->scores + i * candidates;
+        if (candidates > 0) {
+            mask_row(w, begin + i, scores);
+        }
+        loss_of_row(w, begin + i, (struct loss_part){scores, t->log_q + first_candidate, candidates});
+    }
+    if (candidates > 0) {
+        mat_mul_nn(user_gradient, w->scores, others, rows, t->dim, candidates, true);
+        mat_mul_tn(w->item_partial + first_candidate * t->dim, w->scores, users, candidates, t->dim, rows, true);
+    }
+    if (t->model->loss_scale >= 0) { /* see loss_has_scale */
+        w->scale_gradient += vec_dot(users, user_gradient, rows * t->dim);
     }
 }
 
@@ -84,14 +114,11 @@ void phase_loss(struct worker *w)
     size_t candidates = t->count + t->n_negatives - first;
     memset(w->item_partial, 0, (t->count + t->n_negatives) * t->dim * sizeof *w->item_partial);
     w->loss = 0;
-    if (t->config->negatives.mask_seen) {
-        chain_candidates(w, t->items + first, candidates);
-    }
+    w->scale_gradient = 0;
+    chain_candidates(w, t->items + first, candidates);
     for (size_t i = w->users.begin; i < w->users.end; i += SCORE_BLOCK) {
         size_t rows = w->users.end - i < SCORE_BLOCK ? w->users.end - i : SCORE_BLOCK;
         loss_of_block(w, i, rows, first, candidates);
     }
-    if (t->config->negatives.mask_seen) {
-        unchain_candidates(w, t->items + first, candidates);
-    }
+    unchain_candidates(w, t->items + first, candidates);
 }

@@ -132,6 +132,9 @@ static void apply_table(struct worker *w, int parameter, float scale)
 static float *dense_gradient(struct worker *w, int parameter)
 {
     const struct model *m = w->t->model;
+    if (parameter == m->loss_scale) {
+        return &w->scale_gradient;
+    }
     for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
         for (uint32_t i = 0; i < m->schema->towers[side].layers.n_dense; i++) {
             if (m->dense[side][i] == parameter) {

@@ -34,6 +34,18 @@ static void ask_watch(struct trainer *t, size_t batch)
     }
 }
 
+/* Tells the estimator of frequencies what a batch holds. */
+static void observe_batch(struct trainer *t)
+{
+    if (t->sampler.streaming) {
+        for (size_t i = 0; i < t->count; i++) {
+            t->items[i] = t->events->item[sampler_event(&t->sampler, t->batch * t->batch_size + i)];
+        }
+        size_t step = (t->epoch - 1) * count_batches(t) + t->batch + 1;
+        sampler_observe(&t->sampler, (uint32_t)step, t->items, t->count);
+    }
+}
+
 /* Thread 0 alone, between barriers: what the batch consists of. */
 static void begin_batch(struct trainer *t, size_t batch)
 {
@@ -42,12 +54,16 @@ static void begin_batch(struct trainer *t, size_t batch)
     size_t left = t->sampler.n_events - first;
     t->batch = batch;
     t->count = left < t->batch_size ? left : t->batch_size;
-    sampler_negatives(&t->sampler, t->epoch, batch, t->items + t->count);
+    sampler_draw_shared(&t->sampler, t->epoch, batch, t->items + t->count);
+    observe_batch(t);
     for (unsigned i = 0; i < t->n_workers; i++) {
         t->workers[i].users = range_share(t->count, i, t->n_workers);
         t->workers[i].negatives = range_share(t->n_negatives, i, t->n_workers);
     }
     optimizer_begin_step(&t->optimizer, schedule_lr(t->config, t->optimizer.step + 1, count_batches(t)));
+    if (t->model->loss_scale >= 0) {
+        t->loss.scale = expf(t->model->parameters[t->model->loss_scale].value[0]);
+    }
 }
 
 /* No softmax that learns has a mean loss beyond this: similarities have run away, and the model is worth nothing. */
@@ -162,7 +178,14 @@ void trainer_watch(struct trainer *t, int (*watch)(void *, const struct trainer_
 
 size_t trainer_arrays_max(const struct trainer *t)
 {
-    return t->model->n_parameters;
+    return t->model->n_parameters + 2;
+}
+
+static void add_array(struct checkpoint_array *array, const char *name, void *data, size_t bytes)
+{
+    snprintf(array->name, sizeof array->name, "%s", name);
+    array->data = data;
+    array->bytes = bytes;
 }
 
 size_t trainer_arrays(struct trainer *t, struct checkpoint_array *arrays)
@@ -176,6 +199,12 @@ size_t trainer_arrays(struct trainer *t, struct checkpoint_array *arrays)
             arrays[n].bytes = p->rows * sizeof *t->current[i];
             n++;
         }
+    }
+    if (t->sampler.streaming) {
+        struct frequency *f = &t->sampler.frequency;
+        size_t buckets = (size_t)FREQUENCY_ARRAYS * f->buckets;
+        add_array(&arrays[n++], "frequency.last", f->last, buckets * sizeof *f->last);
+        add_array(&arrays[n++], "frequency.gap", f->gap, buckets * sizeof *f->gap);
     }
     return n;
 }
@@ -251,10 +280,35 @@ int trainer_batch_gradients(struct trainer *t, uint32_t epoch, size_t batch, dou
 
 /* --- set-up -----------------------------------------------------------------------------------------------------------*/
 
+static int own_negatives_init(struct own_negatives *own, const struct trainer *t, size_t share)
+{
+    size_t n = share * t->sampler.own_max;
+    own->start = mem_array(share + 1, sizeof *own->start);
+    own->item = mem_array(n, sizeof *own->item);
+    own->log_q = mem_array(n, sizeof *own->log_q);
+    own->vector = mem_array(n * t->dim, sizeof *own->vector);
+    own->score = mem_array(n, sizeof *own->score);
+    own->taken = mem_array(t->d->n_items, sizeof *own->taken);
+    bool complete = own->start != NULL && own->item != NULL && own->log_q != NULL && own->vector != NULL &&
+                    own->score != NULL && own->taken != NULL;
+    return complete ? 0 : -1;
+}
+
+static void own_negatives_release(struct own_negatives *own)
+{
+    mem_free(own->start);
+    mem_free(own->item);
+    mem_free(own->log_q);
+    mem_free(own->vector);
+    mem_free(own->score);
+    mem_free(own->taken);
+}
+
 static int worker_init(struct worker *w, struct trainer *t, unsigned id, struct err *e)
 {
     size_t share = t->batch_size / t->n_workers + 1;
-    size_t item_share = share + t->n_negatives / t->n_workers + 1;
+    size_t own = share * t->sampler.own_max;
+    size_t item_share = share + t->n_negatives / t->n_workers + 1 + own;
     size_t capacity[2] = {share, item_share};
     w->t = t;
     w->id = id;
@@ -273,19 +327,18 @@ static int worker_init(struct worker *w, struct trainer *t, unsigned id, struct 
     }
     size_t last = t->d->history >= 0 ? t->d->schema.towers[SIDE_USER].features[t->d->history].last : 1;
     w->scores = mem_array(SCORE_BLOCK * t->max_candidates, sizeof *w->scores);
-    w->positive = mem_array(SCORE_BLOCK, sizeof *w->positive);
     w->item_partial = mem_array((t->batch_size + t->n_negatives) * t->dim, sizeof *w->item_partial);
     w->history = mem_array(last, sizeof *w->history);
     w->sums = mem_array(t->model->n_parameters, sizeof *w->sums);
     w->first_of = mem_array(t->d->n_items, sizeof *w->first_of);
     w->next_of = mem_array(t->max_candidates, sizeof *w->next_of);
-    bool complete = w->scores != NULL && w->positive != NULL && w->item_partial != NULL && w->history != NULL &&
+    bool complete = w->scores != NULL && w->item_partial != NULL && w->history != NULL &&
                     w->first_of != NULL && w->next_of != NULL && w->sums != NULL;
     if (!complete) {
         return err_nomem(e);
     }
     memset(w->first_of, 0xff, t->d->n_items * sizeof *w->first_of); /* NO_SLOT */
-    return 0;
+    return t->sampler.own_max == 0 || own_negatives_init(&w->own, t, share) == 0 ? 0 : err_nomem(e);
 }
 
 static void worker_release(struct worker *w)
@@ -302,8 +355,8 @@ static void worker_release(struct worker *w)
         mem_free(w->norms[side]);
         mem_free(w->row_key[side]);
     }
+    own_negatives_release(&w->own);
     mem_free(w->scores);
-    mem_free(w->positive);
     mem_free(w->item_partial);
     mem_free(w->history);
     mem_free(w->first_of);
@@ -350,9 +403,22 @@ static int make_batch_arrays(struct trainer *t, struct err *e)
     t->user_vectors = mem_array(t->batch_size * t->dim, sizeof *t->user_vectors);
     t->item_vectors = mem_array(n * t->dim, sizeof *t->item_vectors);
     t->items = mem_array(n, sizeof *t->items);
+    t->event = mem_array(t->batch_size, sizeof *t->event);
+    t->user = mem_array(t->batch_size, sizeof *t->user);
     t->log_q = mem_array(n, sizeof *t->log_q);
-    bool complete = t->user_vectors != NULL && t->item_vectors != NULL && t->items != NULL && t->log_q != NULL;
+    bool complete = t->user_vectors != NULL && t->item_vectors != NULL && t->items != NULL && t->log_q != NULL &&
+                    t->event != NULL && t->user != NULL;
     return complete ? 0 : err_nomem(e);
+}
+
+/* Weights are relative: they are scaled to a mean of 1, so that a file of weights changes no learning rate. */
+static float weight_scale(const struct interactions *events)
+{
+    double sum = 0;
+    for (size_t i = 0; events->weight != NULL && i < events->n; i++) {
+        sum += (double)events->weight[i];
+    }
+    return sum > 0 ? (float)((double)events->n / sum) : 1.0f;
 }
 
 struct trainer *trainer_new(const struct train_config *config, const struct dataset *d,
@@ -367,17 +433,17 @@ struct trainer *trainer_new(const struct train_config *config, const struct data
     t->d = d;
     t->events = events;
     t->model = m;
-    t->loss = (struct loss){config->loss.type, (float)config->loss.temperature};
+    t->loss = loss_make(config);
     t->optimizer = optimizer_make(config);
     t->moves_idle = optimizer_moves_idle(&t->optimizer);
     t->dim = d->schema.towers[SIDE_USER].output_dim;
     t->batch_size = config->optimizer.batch_size < events->n ? config->optimizer.batch_size : events->n;
-    t->n_negatives = config->negatives.uniform;
-    t->max_candidates = t->n_negatives + (config->negatives.in_batch ? t->batch_size : 0);
     t->workers = mem_array(threads, sizeof *t->workers);
     bool ready = t->workers != NULL || err_nomem(e) == 0;
-    ready = ready && sampler_init(&t->sampler, events, d->n_users, d->n_items, config->negatives.in_batch,
-                                  config->negatives.uniform, (uint32_t)t->batch_size, config->seed, e) == 0;
+    ready = ready && sampler_init(&t->sampler, config, d, events, t->batch_size, e) == 0;
+    t->n_negatives = t->sampler.n_shared;
+    t->max_candidates = t->n_negatives + (config->negatives.in_batch ? t->batch_size : 0);
+    t->weight_scale = weight_scale(events);
     ready = ready && make_slots(t, e) == 0 && make_idle(t, e) == 0 && make_batch_arrays(t, e) == 0;
     t->n_workers = threads;
     pthread_mutex_init(&t->gate, NULL);
@@ -414,6 +480,8 @@ void trainer_free(struct trainer *t)
     mem_free(t->user_vectors);
     mem_free(t->item_vectors);
     mem_free(t->items);
+    mem_free(t->event);
+    mem_free(t->user);
     mem_free(t->log_q);
     sampler_release(&t->sampler);
     if (t->has_barrier) {

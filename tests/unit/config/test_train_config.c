@@ -349,8 +349,7 @@ static void test_keys(void **state)
         whole, "seed: 1", "seed: 1\noptimizer.lr: 0.3",
         "c.yaml:31: optimizer.lr: unknown key; keys with dots are for --set, in a file write optimizer: {lr: ...}\n");
     expect_change(whole, "uniform: 0", "margin: 1",
-                  "c.yaml:23: negatives.margin: unknown key; known here: in_batch, uniform, mask_seen, allow_exposed, "
-                  "hard\n");
+                  "c.yaml:23: negatives.margin: unknown key; did you mean loss.margin?\n");
     expect_change(whole, "seed: 1", "seed: 1\nseed: 2",
                   "c.yaml:31: the key \"seed\" is given twice, first in line 30; remove one\n");
     expect_change(whole, "{type: mlp, layers: [128, 64], activation: relu}", "mlp",
@@ -378,12 +377,81 @@ static void test_other_versions(void **state)
     (void)state;
     expect_change(whole, "engine: faiss", "engine: native",
                   "c.yaml:32: index.engine: \"native\" is not in this version; known: flat, faiss\n");
-    expect_change(whole, "type: softmax", "type: triplet_hinge",
-                  "c.yaml:22: loss.type: \"triplet_hinge\" is not in this version; known: softmax\n");
-    expect_change(whole, "popularity: 0", "popularity: 4",
-                  "c.yaml:23: negatives.popularity: is not in this version; known: 0\n");
-    expect_change(whole, "source: none", "source: mined",
-                  "c.yaml:23: negatives.hard.source: is not in this version; known: none\n");
+}
+
+/* Keys of one loss are not for another, and defaults follow the loss. */
+static void test_losses(void **state)
+{
+    (void)state;
+    static const char *const softmax = "{type: softmax, temperature: 0.07, logq: true}";
+    expect_change(whole, softmax, "{type: triplet_hinge, sigma: 3, logq: true}",
+                  "c.yaml:22: loss.logq: has no effect with loss triplet_hinge; it is for softmax; remove it\n"
+                  "c.yaml:22: loss.sigma: has no effect with loss triplet_hinge; it is for triplet_logistic; remove it\n");
+    expect_change(whole, softmax, "{type: triplet_logistic, learn: true}",
+                  "c.yaml:22: loss.learn: has no effect with loss triplet_logistic; it is for softmax and pointwise; "
+                  "remove it\n");
+    expect_change(whole, softmax, "{type: softmax, logq: false, logq_estimator: streaming}",
+                  "c.yaml:22: loss.logq_estimator: has no effect without logq; remove it, or use logq: true\n");
+    expect_change(whole, softmax, "{type: bpr}",
+                  "c.yaml:22: loss.type: \"bpr\" is not known; known: softmax, pointwise, triplet_hinge, "
+                  "triplet_logistic\n");
+    static const struct {
+        const char *loss, *negatives;
+        bool in_batch;
+        uint32_t uniform;
+        enum negatives_draw draw;
+    } defaults[] = {
+        {"{type: softmax}", "{}", true, 0, DRAW_BATCH},
+        {"{type: pointwise}", "{}", false, 3, DRAW_ROW},
+        {"{type: pointwise, negatives_per_positive: 2}", "{}", false, 2, DRAW_ROW},
+        {"{type: pointwise}", "{uniform: 7}", false, 7, DRAW_ROW},
+        {"{type: triplet_hinge}", "{}", false, 4, DRAW_ROW},
+        {"{type: triplet_hinge}", "{in_batch: true}", true, 0, DRAW_ROW},
+        {"{type: triplet_logistic}", "{popularity: 5}", false, 0, DRAW_ROW},
+        {"{type: triplet_logistic}", "{uniform: 5, draw: batch}", false, 5, DRAW_BATCH},
+        {"{type: softmax}", "{uniform: 5, draw: row}", true, 5, DRAW_ROW},
+    };
+    for (size_t i = 0; i < sizeof defaults / sizeof defaults[0]; i++) {
+        char loss[96], negatives[96];
+        snprintf(loss, sizeof loss, "loss=%s", defaults[i].loss);
+        snprintf(negatives, sizeof negatives, "negatives=%s", defaults[i].negatives);
+        struct train_config *c = load(whole, (const char *[]){loss, negatives}, 2);
+        assert_int_equal(c->negatives.in_batch, defaults[i].in_batch);
+        assert_int_equal(c->negatives.uniform, defaults[i].uniform);
+        assert_int_equal(c->negatives.draw, defaults[i].draw);
+        train_config_free(c);
+    }
+}
+
+static void test_negatives(void **state)
+{
+    (void)state;
+    static const char *const all = "{in_batch: true, uniform: 0, popularity: 0, hard: {source: none}}";
+    expect_change(whole, all, "{popularity_alpha: 0.5, draw: row}",
+                  "c.yaml:23: negatives.draw: has no effect without uniform or popularity; remove it\n"
+                  "c.yaml:23: negatives.popularity_alpha: has no effect without popularity; remove it\n");
+    expect_change(whole, all, "{in_batch: false, exposed: 2, allow_exposed: true}",
+                  "c.yaml:23: negatives: softmax has nothing to compare with: use in_batch: true (and "
+                  "optimizer.batch_size above 1), or uniform or popularity above 0; hard and exposed negatives come "
+                  "beside easy ones\n");
+    expect_change(whole, all, "{exposed: 2}",
+                  "c.yaml:23: negatives.exposed: what was shown and not clicked was good enough to be recalled; telling "
+                  "it from clicks is the work of ranking, and as negatives for recall it costs recall. Remove it, or say "
+                  "negatives.allow_exposed: true\n");
+    expect_change(whole, all, "{allow_exposed: true}",
+                  "c.yaml:23: negatives.allow_exposed: has no effect without negatives.exposed; remove it\n");
+    expect_change(whole, all, "{hard: {source: none, ranks: [1, 2]}}",
+                  "c.yaml:23: negatives.hard.ranks: has no effect with source none; remove it, or use source: mined\n");
+    expect_change(whole, all, "{hard: {source: file}}",
+                  "c.yaml:23: negatives.hard.file: is missing; source file needs it\n");
+    expect_change(whole, all, "{hard: {source: mined, ranks: [7, 3]}}",
+                  "c.yaml:23: negatives.hard.bundle: is missing; source mined needs it\n"
+                  "c.yaml:23: negatives.hard.ranks: is the first and the last rank of a window, like [101, 500]\n");
+    expect_change(whole, all, "{hard: {source: mined, bundle: b, ranks: [1, 10]}}",
+                  "c.yaml:23: negatives.hard.per_user: more hard negatives are asked for than the window of ranks has "
+                  "(10)\n");
+    expect_change(whole, all, "{hard: {source: mined, bundle: b, ranks: [1, 10], per_user: 10, file: clicks.csv}}",
+                  "c.yaml:23: negatives.hard.file: has no effect with source mined; remove it, or use source: file\n");
 }
 
 #define MLP "{type: mlp, layers: [128, 64], activation: relu}"
@@ -590,19 +658,19 @@ static void test_together(void **state)
         ids_only, "{method: file, test: test.csv.gz}", "{method: time}",
         "c.yaml:3: data.split.method: time needs to know when events happened; add data.events.time: the column of "
         "times\n");
-    expect_change(ids_only, "in_batch: true", "allow_exposed: true, hard: {file: no.csv}",
+    expect_change(ids_only, "in_batch: true", "allow_exposed: true, exposed: 1, hard: {source: file, file: no.csv}",
                   "c.yaml:8: negatives.allow_exposed: without a label every event is a positive and nothing was only "
                   "shown; add data.events.label: the column that tells them apart\n"
                   "c.yaml:8: negatives.hard.file: cannot read \"no.csv\": No such file or directory; relative paths "
                   "start at the configuration file's directory (those of --set at the working directory)\n");
     expect_change(shortest, "item: i}",
-                  "item: i, label: l}, split: {method: leave_last}}\nnegatives: {allow_exposed: true",
+                  "item: i, label: l}, split: {method: leave_last}}\nnegatives: {exposed: 1, allow_exposed: true",
                   "c.yaml:2: negatives.allow_exposed: split leave_last needs to know when things were shown, to leave "
                   "out the test period; add data.events.time: the column of times\n");
     expect_change(
         whole, "in_batch: true", "in_batch: false",
         "c.yaml:23: negatives: softmax has nothing to compare with: use in_batch: true (and optimizer.batch_size "
-        "above 1), or uniform above 0\n");
+        "above 1), or uniform or popularity above 0\n");
     expect_change(
         whole, "layers: [128, 64]", "layers: [128, 32]",
         "c.yaml:18: item_tower: the item tower's vectors have 64 numbers and the user tower's 32; they must be equal "
@@ -964,20 +1032,36 @@ static void test_memory_problems(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_whole),        cmocka_unit_test(test_ids_only),
-        cmocka_unit_test(test_defaults),     cmocka_unit_test(test_text_round_trip),
-        cmocka_unit_test(test_paths),        cmocka_unit_test(test_delimiters),
-        cmocka_unit_test(test_columns),      cmocka_unit_test(test_values),
-        cmocka_unit_test(test_keys),         cmocka_unit_test(test_other_versions),
-        cmocka_unit_test(test_networks),     cmocka_unit_test(test_features),
-        cmocka_unit_test(test_sequences),    cmocka_unit_test(test_together),
-        cmocka_unit_test(test_optimizers),   cmocka_unit_test(test_files),
-        cmocka_unit_test(test_many_at_once), cmocka_unit_test(test_problem_limit),
-        cmocka_unit_test(test_late_fusion),  cmocka_unit_test(test_late_fusion_columns),
-        cmocka_unit_test(test_same_id_name), cmocka_unit_test(test_no_table),
-        cmocka_unit_test(test_set),          cmocka_unit_test(test_set_creates),
-        cmocka_unit_test(test_set_problems), cmocka_unit_test(test_set_text),
-        cmocka_unit_test(test_memory),       cmocka_unit_test(test_memory_problems),
+        cmocka_unit_test(test_whole),
+        cmocka_unit_test(test_ids_only),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_text_round_trip),
+        cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_delimiters),
+        cmocka_unit_test(test_columns),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_other_versions),
+        cmocka_unit_test(test_losses),
+        cmocka_unit_test(test_negatives),
+        cmocka_unit_test(test_networks),
+        cmocka_unit_test(test_features),
+        cmocka_unit_test(test_sequences),
+        cmocka_unit_test(test_together),
+        cmocka_unit_test(test_optimizers),
+        cmocka_unit_test(test_files),
+        cmocka_unit_test(test_many_at_once),
+        cmocka_unit_test(test_problem_limit),
+        cmocka_unit_test(test_late_fusion),
+        cmocka_unit_test(test_late_fusion_columns),
+        cmocka_unit_test(test_same_id_name),
+        cmocka_unit_test(test_no_table),
+        cmocka_unit_test(test_set),
+        cmocka_unit_test(test_set_creates),
+        cmocka_unit_test(test_set_problems),
+        cmocka_unit_test(test_set_text),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_memory_problems),
         cmocka_unit_test(test_evaluate),
     };
     return cmocka_run_group_tests(tests, make_files, leave_directory);

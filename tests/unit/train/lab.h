@@ -8,6 +8,7 @@
 #include "core/log.h"
 #include "tests/unit/train/files.h"
 #include "train/dataset.h"
+#include "train/loss.h"
 #include "train/model.h"
 #include "train/optimizer.h"
 #include "train/synth.h"
@@ -121,8 +122,12 @@ static inline void lab_open(struct lab *lab, const char *yaml, const char *const
     if (lab->d == NULL) {
         fail_msg("%s", e.message);
     }
-    lab->m = model_new(&lab->d->schema, optimizer_states(lab->config->optimizer.type), &e);
+    int states = optimizer_states(lab->config->optimizer.type);
+    lab->m = model_new(&lab->d->schema, states, &e);
     assert_non_null(lab->m);
+    if (lab->config->loss.learn) {
+        assert_int_equal(model_add_loss_scale(lab->m, states, loss_make(lab->config).scale, &e), 0);
+    }
     model_initialize(lab->m, lab->config->optimizer.init_scale, lab->config->seed);
 }
 

@@ -1,5 +1,6 @@
 /*
- * Losses against the formula in double precision, their gradients against finite differences, and exp.
+ * Losses against their formulas in double precision, the formulas' gradients against finite differences, and known
+ * answers.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -8,19 +9,18 @@
 
 #include <cmocka.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "core/rng.h"
 #include "train/loss.h"
 
-enum { MAX_ROWS = 40, MAX_CANDIDATES = 301, ITEMS = 60 };
+enum { MAX = 301, TYPES = 4 };
+static const enum loss_type types[TYPES] = {LOSS_SOFTMAX, LOSS_POINTWISE, LOSS_TRIPLET_HINGE, LOSS_TRIPLET_LOGISTIC};
 
-struct block {
-    struct loss_block b;
-    float positive[MAX_ROWS], negative[MAX_ROWS * MAX_CANDIDATES];
-    float positive_log_q[MAX_ROWS], candidate_log_q[MAX_CANDIDATES];
-    uint32_t positive_item[MAX_ROWS], candidate_item[MAX_CANDIDATES];
+/* A row with room of its own. */
+struct row {
+    struct loss_row r;
+    float score[LOSS_PARTS][MAX], log_q[LOSS_PARTS][MAX];
 };
 
 static float random_score(struct rng *r, float scale)
@@ -28,41 +28,35 @@ static float random_score(struct rng *r, float scale)
     return scale * (2 * rng_uniform(r) - 1);
 }
 
-/* Few items, so that there are plenty of accidental hits. `masked` similarities in 100 are -infinity. */
-static void block_random(struct block *x, struct rng *r, size_t rows, size_t candidates, float scale, uint32_t masked)
+static void row_point(struct row *x, size_t shared, size_t own)
 {
-    x->b = (struct loss_block){rows,
-                               candidates,
-                               x->positive,
-                               x->negative,
-                               x->positive_item,
-                               x->candidate_item,
-                               x->positive_log_q,
-                               x->candidate_log_q,
-                               1.0f / (float)(rows + 3)};
-    for (size_t i = 0; i < rows; i++) {
-        x->positive[i] = random_score(r, scale);
-        x->positive_log_q[i] = random_score(r, 3);
-        x->positive_item[i] = rng_below(r, ITEMS);
-    }
-    for (size_t j = 0; j < candidates; j++) {
-        x->candidate_log_q[j] = random_score(r, 3);
-        x->candidate_item[j] = rng_below(r, ITEMS);
-    }
-    for (size_t i = 0; i < rows * candidates; i++) {
-        x->negative[i] = rng_below(r, 100) < masked ? -INFINITY : random_score(r, scale);
+    x->r.part[LOSS_SHARED] = (struct loss_part){x->score[LOSS_SHARED], x->log_q[LOSS_SHARED], shared};
+    x->r.part[LOSS_OWN] = (struct loss_part){x->score[LOSS_OWN], x->log_q[LOSS_OWN], own};
+}
+
+/* `masked` negatives in 100 do not count. */
+static void row_random(struct row *x, struct rng *r, size_t shared, size_t own, float scale, uint32_t masked)
+{
+    row_point(x, shared, own);
+    x->r.positive = random_score(r, scale);
+    x->r.positive_log_q = random_score(r, 3);
+    for (size_t p = 0; p < LOSS_PARTS; p++) {
+        for (size_t j = 0; j < x->r.part[p].n; j++) {
+            x->score[p][j] = rng_below(r, 100) < masked ? -INFINITY : random_score(r, scale);
+            x->log_q[p][j] = random_score(r, 3);
+        }
     }
 }
 
-static void block_copy(struct block *to, const struct block *from)
+static void row_copy(struct row *to, const struct row *from)
 {
     *to = *from;
-    to->b.positive = to->positive;
-    to->b.negative = to->negative;
-    to->b.positive_item = to->positive_item;
-    to->b.candidate_item = to->candidate_item;
-    to->b.positive_log_q = to->positive_log_q;
-    to->b.candidate_log_q = to->candidate_log_q;
+    row_point(to, from->r.part[LOSS_SHARED].n, from->r.part[LOSS_OWN].n);
+}
+
+static struct loss make_loss(enum loss_type type, float scale)
+{
+    return (struct loss){.type = type, .scale = type == LOSS_TRIPLET_HINGE ? 1 : scale, .margin = 0.3f, .ratio = 2.5f};
 }
 
 static void expect_near(double a, double b, double tolerance, const char *what)
@@ -72,198 +66,188 @@ static void expect_near(double a, double b, double tolerance, const char *what)
     }
 }
 
-static void compare_with_naive(struct block *x, const struct loss *l)
+static void compare_with_naive(struct row *x, const struct loss *l, float weight)
 {
-    static struct block y;
-    block_copy(&y, x);
-    double fast = loss_compute(l, &x->b);
-    double slow = loss_compute_naive(l, &y.b);
-    size_t rows = x->b.rows;
-    double unit = (double)(x->b.batch_scale / l->temperature); /* the largest that a gradient can be */
-    expect_near(fast, slow, 1e-6 * (double)rows + 2e-6 * fabs(slow), "loss");
-    for (size_t i = 0; i < rows; i++) {
-        expect_near((double)x->positive[i], (double)y.positive[i], 1e-5 * unit, "positive");
-    }
-    for (size_t i = 0; i < rows * x->b.candidates; i++) {
-        expect_near((double)x->negative[i], (double)y.negative[i], 1e-5 * unit, "negative");
+    static struct row y;
+    row_copy(&y, x);
+    double fast = loss_row(l, &x->r, weight);
+    double slow = loss_row_naive(l, &y.r, weight);
+    double unit = (double)(weight * l->scale * (1 + l->ratio)); /* the largest that a gradient can be */
+    expect_near(fast, slow, 2e-6 + 2e-6 * fabs(slow), "loss");
+    expect_near((double)x->r.positive, (double)y.r.positive, 1e-5 * unit, "positive");
+    for (size_t p = 0; p < LOSS_PARTS; p++) {
+        for (size_t j = 0; j < x->r.part[p].n; j++) {
+            expect_near((double)x->score[p][j], (double)y.score[p][j], 1e-5 * unit, "negative");
+        }
     }
 }
 
-static void test_softmax_is_the_formula(void **state)
+static void test_losses_are_their_formulas(void **state)
 {
     (void)state;
-    static struct block x;
+    static struct row x;
     struct rng r;
     rng_seed(&r, 7, 1);
-    const size_t candidates[] = {1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 100, 301};
-    const float temperatures[] = {0.05f, 0.1f, 1.0f};
-    for (size_t c = 0; c < sizeof candidates / sizeof *candidates; c++) {
-        for (size_t t = 0; t < 3; t++) {
-            struct loss l = {LOSS_SOFTMAX, temperatures[t]};
-            block_random(&x, &r, 1 + rng_below(&r, MAX_ROWS), candidates[c], 1.0f, t == 0 ? 0 : 30);
-            compare_with_naive(&x, &l);
+    const size_t sizes[] = {0, 1, 2, 7, 8, 9, 16, 17, 33, 100, 301};
+    const float scales[] = {20, 10, 1};
+    for (size_t type = 0; type < TYPES; type++) {
+        for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+            for (size_t t = 0; t < 3; t++) {
+                struct loss l = make_loss(types[type], scales[t]);
+                row_random(&x, &r, sizes[s], rng_below(&r, 2) * rng_below(&r, 40), 1.0f, t == 0 ? 0 : 30);
+                compare_with_naive(&x, &l, 0.01f + rng_uniform(&r));
+            }
         }
     }
 }
 
 /* Logits of hundreds: far beyond what exp can hold. */
-static void test_softmax_extreme_logits(void **state)
+static void test_extreme_scores(void **state)
 {
     (void)state;
-    static struct block x;
+    static struct row x;
     struct rng r;
     rng_seed(&r, 7, 2);
-    struct loss l = {LOSS_SOFTMAX, 1.0f};
-    for (int i = 0; i < 20; i++) {
-        block_random(&x, &r, 13, 37, 300.0f, 10); /* differences below 600: the naive form holds them, too */
-        compare_with_naive(&x, &l);
+    for (size_t type = 0; type < TYPES; type++) {
+        for (int i = 0; i < 20; i++) { /* differences below 600: the naive softmax holds them, too */
+            struct loss l = make_loss(types[type], 1);
+            row_random(&x, &r, 37, 5, 300.0f, 10);
+            compare_with_naive(&x, &l, 0.1f);
+        }
     }
-    block_random(&x, &r, 2, 3, 1, 0);
-    l.temperature = 0.001f;
-    const float similarities[] = {1000, -1000, 5, -1000, -1000, -999};
-    memcpy(x.negative, similarities, sizeof similarities);
-    x.positive[0] = -1000;
-    x.positive[1] = 1000;
-    memset(x.candidate_log_q, 0, sizeof x.candidate_log_q);
-    memset(x.positive_log_q, 0, sizeof x.positive_log_q);
-    for (uint32_t j = 0; j < 3; j++) {
-        x.candidate_item[j] = 100 + j;
-    }
-    double loss = loss_compute(&l, &x.b);
-    assert_true(fabs(loss - 2e6) < 10);
-    expect_near((double)x.positive[0], -1000 * (double)x.b.batch_scale, 1e-2, "all of the gradient");
-    expect_near((double)x.negative[0], 1000 * (double)x.b.batch_scale, 1e-2, "to the one that is ahead");
-    assert_true(x.positive[1] == 0 && x.negative[3] == 0 && x.negative[5] == 0);
+    struct loss l = make_loss(LOSS_SOFTMAX, 1000);
+    memset(&x, 0, sizeof x);
+    row_point(&x, 2, 1);
+    x.r.positive = -1000;
+    x.score[LOSS_SHARED][0] = 1000;
+    x.score[LOSS_SHARED][1] = -1000;
+    x.score[LOSS_OWN][0] = 5;
+    expect_near(loss_row(&l, &x.r, 0.5f), 2e6, 10, "loss");
+    expect_near((double)x.r.positive, -500, 1e-2, "all of the gradient");
+    expect_near((double)x.score[LOSS_SHARED][0], 500, 1e-2, "to the one that is ahead");
+    assert_true(x.score[LOSS_SHARED][1] == 0 && x.score[LOSS_OWN][0] == 0);
 }
 
-/* Nothing to compare with: no loss and no gradient, not a NaN. */
-static void test_softmax_all_masked(void **state)
+/* Nothing to compare with: only pointwise has anything to say; never a NaN. */
+static void test_nothing_counts(void **state)
 {
     (void)state;
-    static struct block x;
+    static struct row x;
     struct rng r;
     rng_seed(&r, 7, 3);
-    struct loss l = {LOSS_SOFTMAX, 0.1f};
-    for (int how = 0; how < 2; how++) {
-        block_random(&x, &r, 5, 19, 1, how == 0 ? 100 : 0);
-        for (size_t j = 0; how == 1 && j < 19; j++) {
-            x.candidate_item[j] = 9;
-        }
-        for (size_t i = 0; how == 1 && i < 5; i++) {
-            x.positive_item[i] = 9;
-        }
-        assert_true(fabs(loss_compute(&l, &x.b)) < 1e-6);
-        for (size_t i = 0; i < 5; i++) {
-            assert_true(x.positive[i] == 0);
-        }
-        for (size_t i = 0; i < 5 * 19; i++) {
-            assert_true(x.negative[i] == 0);
+    for (size_t type = 0; type < TYPES; type++) {
+        struct loss l = make_loss(types[type], 10);
+        for (int how = 0; how < 2; how++) {
+            row_random(&x, &r, how == 0 ? 19 : 0, how == 0 ? 5 : 0, 1, 100);
+            double own = log1p(exp(-10 * (double)x.r.positive));
+            double expected = types[type] == LOSS_POINTWISE ? own : 0;
+            expect_near(loss_row(&l, &x.r, 1), expected, 1e-5 * (1 + expected), "loss");
+            assert_true((x.r.positive == 0) == (types[type] != LOSS_POINTWISE));
+            for (size_t j = 0; how == 0 && j < 19; j++) {
+                assert_true(x.score[LOSS_SHARED][j] == 0 && x.score[LOSS_OWN][j % 5] == 0);
+            }
         }
     }
 }
 
-static void test_own_item_does_not_count(void **state)
+/* A negative that does not count changes nothing, whichever part it is in; nor does it matter which part one is in. */
+static void test_masked_is_absent(void **state)
 {
     (void)state;
-    static struct block x, without;
+    static struct row x, y;
     struct rng r;
     rng_seed(&r, 7, 4);
-    struct loss l = {LOSS_SOFTMAX, 0.2f};
-    block_random(&x, &r, 1, 20, 1, 0);
-    for (uint32_t j = 0; j < 20; j++) {
-        x.candidate_item[j] = j;
+    for (size_t type = 0; type < TYPES; type++) {
+        struct loss l = make_loss(types[type], 5);
+        row_random(&x, &r, 20, 0, 1, 0);
+        row_copy(&y, &x);
+        x.score[LOSS_SHARED][6] = -INFINITY;
+        row_point(&y, 6, 13);
+        memcpy(y.score[LOSS_OWN], x.score[LOSS_SHARED] + 7, 13 * sizeof(float));
+        memcpy(y.log_q[LOSS_OWN], x.log_q[LOSS_SHARED] + 7, 13 * sizeof(float));
+        expect_near(loss_row(&l, &x.r, 1), loss_row(&l, &y.r, 1), 1e-5, "loss");
+        assert_true(x.score[LOSS_SHARED][6] == 0);
+        expect_near((double)x.score[LOSS_SHARED][19], (double)y.score[LOSS_OWN][12], 1e-6, "others");
+        expect_near((double)x.r.positive, (double)y.r.positive, 1e-5, "positive");
     }
-    x.positive_item[0] = 6;
-    block_copy(&without, &x);
-    x.negative[6] = 50; /* whatever its score: it is the positive itself */
-    memmove(without.negative + 6, without.negative + 7, 13 * sizeof(float));
-    memmove(without.candidate_log_q + 6, without.candidate_log_q + 7, 13 * sizeof(float));
-    memmove(without.candidate_item + 6, without.candidate_item + 7, 13 * sizeof(uint32_t));
-    without.b.candidates = 19;
-    expect_near(loss_compute(&l, &x.b), loss_compute(&l, &without.b), 1e-6, "loss");
-    assert_true(x.negative[6] == 0);
-    expect_near((double)x.negative[19], (double)without.negative[18], 1e-7, "others");
 }
 
 /* The naive gradient is that of the naive loss. */
 static void test_naive_by_differences(void **state)
 {
     (void)state;
-    static struct block x, gradient, up, down;
+    static struct row x, gradient, up, down;
     struct rng r;
     rng_seed(&r, 7, 5);
-    struct loss l = {LOSS_SOFTMAX, 0.3f};
     const float h = 1.0f / 1024;
-    block_random(&x, &r, 3, 11, 1, 10);
-    block_copy(&gradient, &x);
-    loss_compute_naive(&l, &gradient.b);
-    for (size_t i = 0; i < 3 + 3 * 11; i++) {
-        if (i >= 3 && isinf(x.negative[i - 3])) {
-            continue;
-        }
-        block_copy(&up, &x);
-        block_copy(&down, &x);
-        *(i < 3 ? &up.positive[i] : &up.negative[i - 3]) += h;
-        *(i < 3 ? &down.positive[i] : &down.negative[i - 3]) -= h;
-        float real_up = *(i < 3 ? &up.positive[i] : &up.negative[i - 3]);
-        float real_down = *(i < 3 ? &down.positive[i] : &down.negative[i - 3]);
-        double span = (double)real_up - (double)real_down;
-        double slope = (loss_compute_naive(&l, &up.b) - loss_compute_naive(&l, &down.b)) / span;
-        float analytic = i < 3 ? gradient.positive[i] : gradient.negative[i - 3];
-        expect_near((double)analytic, slope * (double)x.b.batch_scale, 1e-5, "slope");
-    }
-}
-
-static void test_exp_sum(void **state)
-{
-    (void)state;
-    static float x[4099], y[4099];
-    struct rng r;
-    rng_seed(&r, 7, 6);
-    for (size_t n = 0; n < 4099; n = n < 40 ? n + 1 : n * 2 + 1) {
-        float shift = random_score(&r, 50);
-        double sum = 0;
-        for (size_t i = 0; i < n; i++) {
-            x[i] = shift - 86.9f * rng_uniform(&r);
-            y[i] = expf(x[i] - shift);
-            sum += (double)y[i];
-        }
-        double got = (double)vec_exp_sum(x, shift, n);
-        expect_near(got, sum, 3e-6 * sum, "sum");
-        for (size_t i = 0; i < n; i++) {
-            expect_near((double)x[i], (double)y[i], 4e-7 * (double)y[i], "exp");
-        }
-    }
-}
-
-/* At the ends: exactly the largest, far below it, masked. */
-static void test_exp_sum_ends(void **state)
-{
-    (void)state;
-    for (size_t n = 1; n < 20; n++) { /* each in the vector part and in the rest */
-        for (size_t at = 0; at < n; at++) {
-            float x[20];
-            for (size_t i = 0; i < n; i++) {
-                x[i] = -INFINITY;
+    for (size_t type = 0; type < TYPES; type++) {
+        struct loss l = make_loss(types[type], 3);
+        row_random(&x, &r, 11, 4, 1, 10);
+        row_copy(&gradient, &x);
+        loss_row_naive(&l, &gradient.r, 0.5f);
+        for (size_t i = 0; i < 16; i++) {
+            size_t part = i < 12 ? LOSS_SHARED : LOSS_OWN;
+            size_t at = i < 12 ? i - 1 : i - 12; /* i 0: the positive */
+            if (i > 0 && isinf(x.score[part][at])) {
+                continue;
             }
-            x[at] = 3.5f;
-            assert_true(vec_exp_sum(x, 3.5f, n) == 1.0f);
-            assert_true(x[at] == 1.0f && x[(at + 1) % n] == (n == 1 ? 1.0f : 0.0f));
-            x[at] = -500;
-            assert_true(vec_exp_sum(x, 0, at + 1) >= 0.0f);
-            assert_true(x[at] == 0.0f);
+            row_copy(&up, &x);
+            row_copy(&down, &x);
+            *(i == 0 ? &up.r.positive : &up.score[part][at]) += h;
+            *(i == 0 ? &down.r.positive : &down.score[part][at]) -= h;
+            double slope = (loss_row_naive(&l, &up.r, 1) - loss_row_naive(&l, &down.r, 1)) / (2 * (double)h);
+            float analytic = i == 0 ? gradient.r.positive : gradient.score[part][at];
+            expect_near((double)analytic, slope * 0.5, 2e-4, "slope");
         }
     }
-    assert_true(vec_exp_sum(NULL, 0, 0) == 0.0f);
+}
+
+/* Worked out by hand. */
+static void test_known_answers(void **state)
+{
+    (void)state;
+    static struct row x;
+    memset(&x, 0, sizeof x);
+    row_point(&x, 1, 1);
+    x.r.positive = 0.5f;
+    x.score[LOSS_SHARED][0] = 0.4f;
+    x.score[LOSS_OWN][0] = -0.9f;
+    struct loss l = {.type = LOSS_TRIPLET_HINGE, .scale = 1, .margin = 0.2f};
+    expect_near(loss_row(&l, &x.r, 1), 0.05, 1e-6, "hinge: one of two violates, by 0.1");
+    expect_near((double)x.r.positive, -0.5, 1e-6, "hinge: positive");
+    expect_near((double)x.score[LOSS_SHARED][0], 0.5, 1e-6, "hinge: the violator");
+    assert_true(x.score[LOSS_OWN][0] == 0);
+
+    x.r.positive = 2;
+    x.score[LOSS_SHARED][0] = 2;
+    x.score[LOSS_OWN][0] = -INFINITY;
+    l = (struct loss){.type = LOSS_TRIPLET_LOGISTIC, .scale = 1};
+    expect_near(loss_row(&l, &x.r, 1), log(2), 1e-6, "BPR: a tie");
+    expect_near((double)x.r.positive, -0.5, 1e-6, "BPR: positive");
+
+    x.r.positive = 0;
+    x.score[LOSS_SHARED][0] = 0;
+    x.score[LOSS_OWN][0] = 0;
+    l = (struct loss){.type = LOSS_POINTWISE, .scale = 10, .ratio = 3};
+    expect_near(loss_row(&l, &x.r, 1), 4 * log(2), 1e-6, "pointwise: one positive, negatives that weigh three");
+    expect_near((double)x.r.positive, -5, 1e-5, "pointwise: positive");
+    expect_near((double)x.score[LOSS_OWN][0], 7.5, 1e-5, "pointwise: half of three halves of the scale");
+
+    x.r.positive = 0;
+    x.score[LOSS_SHARED][0] = 0;
+    x.score[LOSS_OWN][0] = 0;
+    x.log_q[LOSS_OWN][0] = -logf(8); /* stands for eight */
+    l = (struct loss){.type = LOSS_SOFTMAX, .scale = 1};
+    expect_near(loss_row(&l, &x.r, 1), log(10), 1e-6, "softmax: 1 of 1 + 1 + 8");
+    expect_near((double)x.score[LOSS_OWN][0], 0.8, 1e-6, "softmax: its share");
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_softmax_is_the_formula), cmocka_unit_test(test_softmax_extreme_logits),
-        cmocka_unit_test(test_softmax_all_masked),     cmocka_unit_test(test_own_item_does_not_count),
-        cmocka_unit_test(test_naive_by_differences),   cmocka_unit_test(test_exp_sum),
-        cmocka_unit_test(test_exp_sum_ends),
+        cmocka_unit_test(test_losses_are_their_formulas), cmocka_unit_test(test_extreme_scores),
+        cmocka_unit_test(test_nothing_counts),            cmocka_unit_test(test_masked_is_absent),
+        cmocka_unit_test(test_naive_by_differences),      cmocka_unit_test(test_known_answers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

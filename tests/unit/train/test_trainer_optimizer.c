@@ -100,7 +100,7 @@ static void adam_like_dense(const char *yaml)
     train(&sparse, THREADS, 2);
     train_dense(&dense, 2, 0.002, 0.05);
     double difference = largest_difference(sparse.m, dense.m);
-    if (!(difference < 2e-4)) { /* a step is up to .002, and there are 28 */
+    if (!(difference < 1e-3)) { /* a step is up to .002, and there are 28; tiny gradients give steps of any sign */
         fail_msg("largest difference %g %.200s", difference, yaml);
     }
     lab_close(&sparse);
