@@ -206,10 +206,7 @@ static void command_batch(const struct world *w, const char *out)
     add_seen(w->d);
     ADD_ARRAY("", "items", "", t->items, t->count + t->n_negatives);
     ADD_ARRAY("", "log_q", "", t->log_q, t->count + t->n_negatives);
-    float *users = add("", "users", "", t->count, 0);
-    for (size_t i = 0; i < t->count; i++) {
-        users[i] = (float)t->sampler.user_of[t->sampler.order[i]];
-    }
+    ADD_ARRAY("", "users", "", t->user, t->count);
     write_all(w, out, loss);
     for (size_t i = 0; i < w->m->n_parameters; i++) {
         free(gradients[i]);
@@ -226,7 +223,7 @@ static void add_history(const struct dataset *d, const struct sampler *s)
     float *all = must(calloc(s->n_events * last, sizeof *all));
     size_t n = 0;
     for (size_t i = 0; i < s->n_events; i++) {
-        size_t count = dataset_history(d, &d->train, s->user_of[i], i, rows);
+        size_t count = dataset_history(d, &d->train, event_users_find(&s->users, i), i, rows);
         for (size_t j = 0; j < count; j++) {
             all[n++] = (float)rows[j];
         }
@@ -252,7 +249,10 @@ static void command_inputs(const struct world *w, const char *out, uint32_t epoc
         char name[32];
         snprintf(name, sizeof name, "%u", epoch);
         sampler_shuffle(&t->sampler, epoch);
-        ADD_ARRAY("order.", name, "", t->sampler.order, t->sampler.n_events);
+        float *order = add("order.", name, "", t->sampler.n_events, 0);
+        for (size_t i = 0; i < t->sampler.n_events; i++) {
+            order[i] = (float)sampler_event(&t->sampler, i);
+        }
     }
     if (w->d->history >= 0) {
         add_history(w->d, &t->sampler);
