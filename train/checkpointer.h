@@ -19,8 +19,8 @@
 struct checkpointer; /* opaque; none (NULL) works everywhere below: nothing is kept */
 
 /* `init`: the fingerprint of the model that the training begins with, or NULL. With `resume`, opens the checkpoint that is there, if any; one of another configuration, of other data, of another beginning or
- * of another number of threads is an error that says what differs. *c becomes new, or NULL when none are to be kept. */
-int checkpointer_new(struct checkpointer **c, const struct train_config *config, const struct dataset *d,
+ * of another number of threads is an error that says what differs. *out becomes new, or NULL when none are to be kept. */
+int checkpointer_new(struct checkpointer **out, const struct train_config *config, const struct dataset *d,
                      unsigned threads, const char *init, bool resume, struct err *e);
 void checkpointer_free(struct checkpointer *c);
 

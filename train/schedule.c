@@ -13,8 +13,10 @@ double schedule_lr(const struct train_config *config, uint64_t step, uint64_t ba
         return lr * (double)step / (warmup + 1);
     }
     switch (s->type) {
-    case SCHEDULE_STEP:
-        return lr * pow(s->factor, (double)((step - 1) / batches / s->every));
+    case SCHEDULE_STEP: {
+        uint64_t drops = (step - 1) / batches / s->every;
+        return lr * pow(s->factor, (double)drops);
+    }
     case SCHEDULE_COSINE: {
         double x = total > warmup ? (done - warmup) / (total - warmup) : 0;
         return s->end_lr + (lr - s->end_lr) * (1 + cos(acos(-1.0) * (x < 1 ? x : 1))) / 2;

@@ -246,11 +246,11 @@ int trainer_epoch(struct trainer *t, uint32_t epoch, const char *label, struct e
     }
     if (t->bad_batch > 0) {
         return err_set(e,
-                       "epoch %u, batch %zu (step %llu): the loss is %g: training has diverged; the learning rate "
+                       "epoch %u, batch %zu (step %zu): the loss is %g: training has diverged; the learning rate "
                        "(optimizer.lr %g) "
                        "is probably too high, or loss.temperature (%g) too low%s",
-                       epoch, t->bad_batch, (unsigned long long)((epoch - 1) * count_batches(t) + t->bad_batch),
-                       t->bad_loss, t->config->optimizer.lr, t->config->loss.temperature,
+                       epoch, t->bad_batch, (epoch - 1) * count_batches(t) + t->bad_batch, t->bad_loss,
+                       t->config->optimizer.lr, t->config->loss.temperature,
                        t->config->optimizer.clip_norm > 0 ? "" : "; optimizer.clip_norm can help");
     }
     result->examples = t->examples - before;
