@@ -24,7 +24,6 @@ struct bundle_writer {
     bool finished;      /* dir has its final name */
     int lock;           /* descriptor */
     json_t *files;      /* names, null until they are checksummed */
-    char version[96];   /* "" until it is sealed */
 };
 
 static int take_lock(struct bundle_writer *w, struct err *e)
@@ -277,49 +276,30 @@ static int check_bundle(const struct bundle_writer *w, struct err *e)
     return result;
 }
 
-int bundle_writer_seal(struct bundle_writer *w, json_t *manifest, struct err *e)
+int bundle_writer_finish(struct bundle_writer *w, json_t *manifest, char **path, struct err *e)
 {
-    return set_version(w, manifest, w->version, sizeof w->version, e) < 0 || write_manifest(w, manifest, e) < 0 ||
-                   check_bundle(w, e) < 0
-               ? -1
-               : 0;
-}
-
-char *bundle_writer_path(const struct bundle_writer *w, struct err *e)
-{
-    char *path = path_join(w->models, w->version);
-    if (path == NULL) {
-        err_nomem(e);
+    char version[96];
+    if (set_version(w, manifest, version, sizeof version, e) < 0 || write_manifest(w, manifest, e) < 0 ||
+        dir_sync(w->dir, e) < 0 || check_bundle(w, e) < 0) {
+        return -1;
     }
-    return path;
-}
-
-int bundle_writer_note(struct bundle_writer *w, const char *name, const void *bytes, size_t n, struct err *e)
-{
-    char *path = path_join(w->dir, name);
-    int result = path == NULL ? err_nomem(e) : file_write(path, bytes, n, e);
-    mem_free(path);
-    return result;
-}
-
-int bundle_writer_finish(struct bundle_writer *w, char **path, struct err *e)
-{
-    *path = bundle_writer_path(w, e);
-    if (*path == NULL || dir_sync(w->dir, e) < 0) {
-        goto failed;
+    *path = path_join(w->models, version);
+    if (*path == NULL) {
+        return err_nomem(e);
     }
     if (rename(w->dir, *path) < 0) {
-        err_set(e, "%s: cannot rename to %s: %s", w->dir, w->version, strerror(errno));
-        goto failed;
+        err_set(e, "%s: cannot rename to %s: %s", w->dir, version, strerror(errno));
+        mem_free(*path);
+        *path = NULL;
+        return -1;
     }
     w->finished = true;
-    if (dir_sync(w->models, e) == 0) {
-        return 0;
+    if (dir_sync(w->models, e) < 0) {
+        mem_free(*path);
+        *path = NULL;
+        return -1;
     }
-failed:
-    mem_free(*path);
-    *path = NULL;
-    return -1;
+    return 0;
 }
 
 int bundle_writer_discard(struct bundle_writer *w, const char *path, struct err *e)

@@ -21,26 +21,17 @@ struct bundle_writer *bundle_writer_new(const char *models, struct err *e);
 /* Removes what was not finished and gives up the lock. */
 void bundle_writer_free(struct bundle_writer *w);
 
-/* Path where file `name` ("items/ids.strings") must be written, and fsynced, before bundle_writer_seal. A new string
+/* Path where file `name` ("items/ids.strings") must be written, and fsynced, before bundle_writer_finish. A new string
  * (mem_free), or NULL. */
 char *bundle_writer_add(struct bundle_writer *w, const char *name, struct err *e);
 
 /* bundle_writer_add, and the file with these bytes. */
 int bundle_writer_put(struct bundle_writer *w, const char *name, const void *bytes, size_t n, struct err *e);
 
-/* Adds `files`, `version`, `created` and `fingerprint` to the manifest (borrowed, changed), writes it, and verifies the
- * whole with its index as any reader would. No bundle_writer_add after it. */
-int bundle_writer_seal(struct bundle_writer *w, json_t *manifest, struct err *e);
-
-/* Where the sealed bundle will be: <models>/<version>. A new string (mem_free), or NULL. */
-char *bundle_writer_path(const struct bundle_writer *w, struct err *e);
-
-/* Adds a file that the manifest does not list: for people, not for readers, and so free to say which version it is in. */
-int bundle_writer_note(struct bundle_writer *w, const char *name, const void *bytes, size_t n, struct err *e);
-
-/* Gives the sealed bundle its name. *path becomes the published directory (mem_free). The lock is kept until
+/* Adds `files`, `version`, `created` and `fingerprint` to the manifest (borrowed, changed), writes it, verifies the whole
+ * with its index, and renames. *path becomes the published directory (mem_free). The lock is kept until
  * bundle_writer_free: links can be changed under it. */
-int bundle_writer_finish(struct bundle_writer *w, char **path, struct err *e);
+int bundle_writer_finish(struct bundle_writer *w, json_t *manifest, char **path, struct err *e);
 
 /* Removes a whole bundle of `models`, after bundle_writer_finish: in one step for readers, whenever it is interrupted. */
 int bundle_writer_discard(struct bundle_writer *w, const char *path, struct err *e);

@@ -29,7 +29,7 @@ static const char help[] =
     "  --set key=value     override a setting, e.g. --set optimizer.epochs=5 --set output.dir=/srv/models\n"
     "  --report FILE.json  write metrics, baselines, training and index figures, and beside it FILE.html, a page "
     "about\n"
-    "                      them; - is stdout, without the page. The bundle has both, too: report.json, report.html\n"
+    "                      them; - is stdout, without the page\n"
     "  --parameters        list every setting with type, range, default and meaning, tab-separated\n";
 
 enum { MAX_SETS = 256 };
@@ -54,7 +54,6 @@ struct fit_run {
     size_t n_queries;
     struct ann *index;
     json_t *train, *assessment, *index_record; /* assessment: members of the report */
-    json_t *report;
     unsigned threads;
     char *published;
 };
@@ -120,29 +119,6 @@ static int make_index(struct fit_run *run, struct err *e)
     return run->index == NULL ? -1 : 0;
 }
 
-/* All that was measured, as docs/training.md lists it. The bundle's name comes first, and last: export_bundle knows it. */
-static int make_report(struct fit_run *run, struct err *e)
-{
-    const struct dataset *d = run->d;
-    json_t *histogram = figure_histogram(d, run->ranker, run->item_vectors, run->config->seed, e);
-    json_t *projection = histogram == NULL ? NULL : figure_projection(d, run->item_vectors, run->config->seed, e);
-    if (projection == NULL) {
-        json_decref(histogram);
-        return -1;
-    }
-    json_t *data =
-        json_pack("{s:I, s:I, s:I, s:I, s:I}", "users", (json_int_t)d->n_users, "items", (json_int_t)d->n_items,
-                  "train", (json_int_t)d->train.n, "test", (json_int_t)d->test.n, "bad_rows", (json_int_t)d->bad_rows);
-    json_t *rest = json_pack("{s:o, s:o, s:O, s:O, s:o, s:o, s:s}", "data", data, "schema", schema_to_json(&d->schema),
-                             "train", run->train, "index", run->index_record, "histogram", histogram, "projection",
-                             projection, "config", run->config->text);
-    run->report = json_pack("{s:n, s:n, s:n}", "bundle", "model", "created");
-    bool made = rest != NULL && run->report != NULL && json_object_update(run->report, run->assessment) == 0 &&
-                json_object_update(run->report, rest) == 0;
-    json_decref(rest);
-    return made ? 0 : err_nomem(e);
-}
-
 static int publish(struct fit_run *run, struct err *e)
 {
     struct export x = {
@@ -155,10 +131,51 @@ static int publish(struct fit_run *run, struct err *e)
         .n_queries = run->n_queries,
         .index = run->index,
         .index_record = run->index_record,
-        .report = run->report,
+        .metrics = json_object_get(run->assessment, "metrics"),
+        .baselines = json_object_get(run->assessment, "baselines"),
+        .train = run->train,
     };
     run->published = export_bundle(&x, e);
     return run->published == NULL ? -1 : 0;
+}
+
+/* All that was measured, as docs/training.md lists it. */
+static json_t *make_report(struct fit_run *run, struct err *e)
+{
+    const struct dataset *d = run->d;
+    json_t *histogram = figure_histogram(d, run->ranker, run->item_vectors, run->config->seed, e);
+    json_t *projection = histogram == NULL ? NULL : figure_projection(d, run->item_vectors, run->config->seed, e);
+    json_t *manifest = projection == NULL ? NULL : report_read(run->published, e);
+    if (manifest == NULL) {
+        json_decref(histogram);
+        json_decref(projection);
+        return NULL;
+    }
+    json_t *report = json_pack("{s:s, s:O, s:O}", "bundle", run->published, "model",
+                               json_object_get(manifest, "version"), "created", json_object_get(manifest, "created"));
+    json_t *data =
+        json_pack("{s:I, s:I, s:I, s:I, s:I}", "users", (json_int_t)d->n_users, "items", (json_int_t)d->n_items,
+                  "train", (json_int_t)d->train.n, "test", (json_int_t)d->test.n, "bad_rows", (json_int_t)d->bad_rows);
+    json_t *rest = json_pack("{s:o, s:o, s:O, s:O, s:o, s:o, s:s}", "data", data, "schema", schema_to_json(&d->schema),
+                             "train", run->train, "index", run->index_record, "histogram", histogram, "projection",
+                             projection, "config", run->config->text);
+    if (report == NULL || rest == NULL || json_object_update(report, run->assessment) < 0 ||
+        json_object_update(report, rest) < 0) {
+        err_nomem(e);
+        json_decref(report);
+        report = NULL;
+    }
+    json_decref(manifest);
+    json_decref(rest);
+    return report;
+}
+
+static int write_report(struct fit_run *run, const char *path, struct err *e)
+{
+    json_t *report = make_report(run, e);
+    int result = report == NULL ? -1 : report_write(path, report, e);
+    json_decref(report);
+    return result;
 }
 
 static int run_fit(struct fit_run *run, const struct fit_options *o, struct err *e)
@@ -180,11 +197,11 @@ static int run_fit(struct fit_run *run, const struct fit_options *o, struct err 
     const struct fit_job job = {run->config, run->d, run->threads, run->checkpoints, run->init};
     run->model = fit_model(&job, &run->train, e);
     if (run->model == NULL || make_vectors(run, e) < 0 || evaluate_model(run, e) < 0 || make_index(run, e) < 0 ||
-        make_report(run, e) < 0 || publish(run, e) < 0) {
+        publish(run, e) < 0) {
         return -1;
     }
     checkpointer_finish(run->checkpoints);
-    return o->report == NULL ? 0 : report_write(o->report, run->report, e);
+    return o->report == NULL ? 0 : write_report(run, o->report, e);
 }
 
 static void release(struct fit_run *run)
@@ -192,7 +209,6 @@ static void release(struct fit_run *run)
     json_decref(run->train);
     json_decref(run->assessment);
     json_decref(run->index_record);
-    json_decref(run->report);
     checkpointer_free(run->checkpoints);
     ann_free(run->index);
     tower_ranker_free(run->ranker);

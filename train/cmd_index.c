@@ -23,7 +23,6 @@
 #include "train/command.h"
 #include "train/export.h"
 #include "train/index_build.h"
-#include "train/report_file.h"
 
 static const char help[] =
     "usage: recall-train index BUNDLE [--engine flat|faiss] [--factory STR] [--target-recall R] [--threads N]\n"
@@ -130,24 +129,6 @@ static int carry_all(struct bundle_writer *w, const struct bundle *b, struct err
     return 0;
 }
 
-/* The old bundle's report, if it has one, with the new index in it. */
-static int carry_report(struct bundle_writer *w, const struct bundle *b, const json_t *manifest, struct err *e)
-{
-    char *path = path_join(b->dir, "report.json");
-    json_t *report = NULL;
-    int result = path == NULL ? err_nomem(e) : 0;
-    if (result == 0 && file_exists(path)) {
-        report = report_read(path, e);
-        result = report == NULL ? -1
-                 : json_object_set(report, "index", json_object_get(manifest, "index")) < 0
-                     ? err_nomem(e)
-                     : report_note(w, manifest, report, e);
-    }
-    json_decref(report);
-    mem_free(path);
-    return result;
-}
-
 /* User vectors to tune on: the bundle's own, or without them item vectors. */
 static int load_queries(const struct bundle *b, struct file_map *map, const float **queries, size_t *n, struct err *e)
 {
@@ -226,8 +207,7 @@ static char *write_bundle(const char *path, const struct bundle *b, const struct
         manifest = new_manifest(b, record);
         if (manifest == NULL) {
             err_nomem(e);
-        } else if (bundle_writer_seal(w, manifest, e) == 0 && carry_report(w, b, manifest, e) == 0 &&
-                   bundle_writer_finish(w, &published, e) == 0) {
+        } else if (bundle_writer_finish(w, manifest, &published, e) == 0) {
             result = take_place(w, path, b, &published, e);
         }
     }

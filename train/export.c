@@ -19,7 +19,6 @@
 #include "core/topk.h"
 #include "core/vecmath.h"
 #include "train/attributes.h"
-#include "train/report_file.h"
 
 enum { PROBES = 16, PROBE_K = 10 };
 
@@ -300,9 +299,8 @@ static json_t *make_manifest(const struct export *x, json_t *attributes, struct 
     json_t *manifest =
         json_pack("{s:o, s:o, s:O, s:O, s:{s:I, s:i}, s:O, s:O, s:O, s:s}", "schema", schema_to_json(s), "data",
                   data_to_json(x->config), "attributes", attributes, "index", x->index_record, "items", "count",
-                  (json_int_t)x->d->n_items, "dim", (int)s->towers[SIDE_ITEM].output_dim, "metrics",
-                  json_object_get(x->report, "metrics"), "baselines", json_object_get(x->report, "baselines"), "train",
-                  json_object_get(x->report, "train"), "config", x->config->text);
+                  (json_int_t)x->d->n_items, "dim", (int)s->towers[SIDE_ITEM].output_dim, "metrics", x->metrics,
+                  "baselines", x->baselines, "train", x->train, "config", x->config->text);
     if (manifest == NULL) {
         err_nomem(e);
     }
@@ -326,8 +324,8 @@ char *export_bundle(const struct export *x, struct err *e)
     if (written) {
         manifest = make_manifest(x, attributes, e);
     }
-    if (manifest != NULL && bundle_writer_seal(w, manifest, e) == 0 && report_note(w, manifest, x->report, e) == 0 &&
-        bundle_writer_finish(w, &path, e) == 0 && publish_current(x->config->output.dir, path, e) < 0) {
+    if (manifest != NULL && bundle_writer_finish(w, manifest, &path, e) == 0 &&
+        publish_current(x->config->output.dir, path, e) < 0) {
         mem_free(path);
         path = NULL;
     }

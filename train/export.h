@@ -24,8 +24,8 @@ struct export
     const float *queries;       /* [n_queries, dim] user vectors that the index was tuned on, kept for re-indexing */
     size_t n_queries;
     const struct ann *index;
-    json_t *index_record; /* index_build's; borrowed */
-    json_t *report;       /* "metrics", "baselines", "train" and more; borrowed, and told which bundle it is in */
+    json_t *index_record;                /* index_build's; borrowed */
+    json_t *metrics, *baselines, *train; /* borrowed */
 };
 
 /* Writes and publishes <output.dir>/<version> and points <output.dir>/current at it. Returns the directory (mem_free), or

@@ -36,11 +36,7 @@ json_t *report_read(const char *path, struct err *e)
     if (stat(path, &st) < 0 || !S_ISDIR(st.st_mode)) {
         return read_json(path, e);
     }
-    char *file = path_join(path, "report.json");
-    if (file != NULL && !file_exists(file)) {
-        mem_free(file);
-        file = path_join(path, "manifest.json");
-    }
+    char *file = path_join(path, "manifest.json");
     json_t *report = NULL;
     if (file == NULL) {
         err_nomem(e);
@@ -81,7 +77,8 @@ static void put_value(struct buf *out, const json_t *value)
     free(text);
 }
 
-char *report_text(const json_t *report, struct err *e)
+/* A report as text for people: indented, but very long members on one line. A new string (mem_free), or NULL. */
+static char *report_text(const json_t *report, struct err *e)
 {
     struct buf out = BUF_INIT;
     const char *key;
@@ -132,34 +129,6 @@ int report_write(const char *path, const json_t *report, struct err *e)
     }
     mem_free(text);
     mem_free(beside);
-    buf_release(&page);
-    return result;
-}
-
-int report_note(struct bundle_writer *w, const json_t *manifest, json_t *report, struct err *e)
-{
-    struct buf page = BUF_INIT;
-    char *path = bundle_writer_path(w, e);
-    char *text = NULL;
-    int result = -1;
-    if (path == NULL) {
-        return -1;
-    }
-    if (json_object_set_new(report, "bundle", json_string(path)) < 0 ||
-        json_object_set(report, "model", json_object_get(manifest, "version")) < 0 ||
-        json_object_set(report, "created", json_object_get(manifest, "created")) < 0) {
-        err_nomem(e);
-        goto out;
-    }
-    text = report_text(report, e);
-    if (text != NULL && report_page(report, &page, e) == 0 &&
-        bundle_writer_note(w, "report.json", text, strlen(text), e) == 0 &&
-        bundle_writer_note(w, "report.html", page.data, page.len, e) == 0) {
-        result = 0;
-    }
-out:
-    mem_free(path);
-    mem_free(text);
     buf_release(&page);
     return result;
 }

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import pathlib
 import re
 import subprocess
 
@@ -43,6 +44,11 @@ def test_the_demo_ends_well_and_says_that_the_data_is_made_up(demo):
     assert demo.returncode == 0, demo.stdout + demo.stderr
     assert "synthetic data instead of MovieLens 100K" in section(demo.stdout, "Data")
     assert "== Done: recalld has drained and stopped" in demo.stdout
+
+
+def test_the_demo_says_where_the_page_is(demo):
+    page, = re.findall(r"^The report, .*: (/.*\.html)$", section(demo.stdout, "Training"), re.MULTILINE)
+    assert pathlib.Path(page).read_text().startswith("<!DOCTYPE html>")
 
 
 def test_the_demo_beats_popularity(demo):

@@ -119,6 +119,7 @@ train() {
     # The two lines with the metrics come again as a table.
     "$BUILD/recall-train" fit "$config" "${sets[@]}" --report "$WORK/report.json" 2>&1 | tee -a "$LOG" |
         sed -E '/^(model|popularity) /d; s/^/   /' || die "training failed: $(tail -n 1 "$LOG")"
+    say "The report, a page for your browser: $WORK/report.html"
 }
 
 # --- serving -------------------------------------------------------------------------------------------------------------

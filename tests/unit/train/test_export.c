@@ -156,15 +156,17 @@ static void test_lock(void **state)
 }
 
 /* What does not verify gets no name. */
-static void test_seal_verifies(void **state)
+static void test_finish_verifies(void **state)
 {
     (void)state;
     struct err e = ERR_INIT;
+    char *path = NULL;
     struct bundle_writer *w = bundle_writer_new(files_path("refused"), &e);
     assert_int_equal(bundle_writer_put(w, "items/ids.strings", "rubbish", 7, &e), 0);
     json_t *manifest = json_pack("{s:{}}", "schema");
-    assert_true(bundle_writer_seal(w, manifest, &e) < 0);
+    assert_true(bundle_writer_finish(w, manifest, &path, &e) < 0);
     expect_error(&e, "does not verify");
+    assert_null(path);
     json_decref(manifest);
     bundle_writer_free(w);
     assert_int_equal(count_entries(files_path("refused")), 1); /* .lock */
@@ -199,7 +201,9 @@ static void bench_open(struct bench *b, const char *yaml)
                            .item_vectors = b->vectors,
                            .queries = b->vectors,
                            .n_queries = 10,
-                           .report = json_pack("{s:{}, s:{}, s:{}}", "metrics", "baselines", "train")};
+                           .metrics = json_object(),
+                           .baselines = json_object(),
+                           .train = json_object()};
     b->index = index_build(&options, &vectors, b->vectors, 10, &b->x.index_record, &e);
     b->x.index = b->index;
     b->x.users = tower_ranker_new(d, &d->train, &b->lab.m->towers[SIDE_USER], b->vectors, 1, &e);
@@ -211,7 +215,9 @@ static void bench_close(struct bench *b)
     tower_ranker_free(b->x.users);
     ann_free(b->index);
     json_decref(b->x.index_record);
-    json_decref(b->x.report);
+    json_decref(b->x.metrics);
+    json_decref(b->x.baselines);
+    json_decref(b->x.train);
     mem_free(b->vectors);
     lab_close(&b->lab);
     dir_remove_tree(files_path("models-out"), NULL);
@@ -293,9 +299,9 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_publish_link),  cmocka_unit_test(test_publish_link_refuses),
-        cmocka_unit_test(test_leftovers),     cmocka_unit_test(test_lock),
-        cmocka_unit_test(test_seal_verifies), cmocka_unit_test(test_bundle),
+        cmocka_unit_test(test_publish_link),    cmocka_unit_test(test_publish_link_refuses),
+        cmocka_unit_test(test_leftovers),       cmocka_unit_test(test_lock),
+        cmocka_unit_test(test_finish_verifies), cmocka_unit_test(test_bundle),
         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
