@@ -198,7 +198,9 @@ static const struct param rows[] = {
      .sentence = "mined: the first and last rank of the window (default: [101, 500]); earlier ranks are too often "
                  "positives that were never shown"},
     {"negatives.hard.per_user", PARAM_INT, AT(negatives.hard.per_user), .default_text = "32", .min = 1, .max = 10000,
-     .unit = "items", .sentence = "mined: how many of the window, drawn at random, are kept for a user"},
+     .unit = "items",
+     .sentence = "mined: how many of the window, drawn at random, are kept for a user (all of a "
+                 "smaller window)"},
     {"negatives.hard.easy_per_hard", PARAM_FLOAT, AT(negatives.hard.easy_per_hard), .default_text = "100",
      .min = 0.01, .max = 1e6,
      .sentence = "how many of the other negatives a row meets for each hard one"},
@@ -309,6 +311,11 @@ static void default_negatives(struct train_config *c, const struct node *root)
         c->negatives.hard.ranks[0] = 101;
         c->negatives.hard.ranks[1] = 500;
         c->negatives.hard.n_ranks = 2;
+    }
+    const uint32_t *ranks = c->negatives.hard.ranks;
+    if (node_path(root, "negatives.hard.per_user") == NULL && c->negatives.hard.n_ranks == 2 && ranks[0] <= ranks[1] &&
+        c->negatives.hard.per_user > ranks[1] - ranks[0] + 1) {
+        c->negatives.hard.per_user = ranks[1] - ranks[0] + 1;
     }
     if (c->negatives.draw == DRAW_AUTO) {
         c->negatives.draw = softmax ? DRAW_BATCH : DRAW_ROW;

@@ -12,6 +12,7 @@
 #include "train/export.h"
 #include "train/fit.h"
 #include "train/fit_assess.h"
+#include "train/hard.h"
 #include "train/index_build.h"
 #include "train/report_figures.h"
 #include "train/report_file.h"
@@ -178,6 +179,12 @@ static int write_report(struct fit_run *run, const char *path, struct err *e)
     return result;
 }
 
+static int mine_hard_negatives(struct fit_run *run, struct err *e)
+{
+    bool mined = run->config->negatives.hard.source == HARD_MINED;
+    return mined ? hard_mine(run->config, run->d, run->threads, &run->d->hard, e) : 0;
+}
+
 static int run_fit(struct fit_run *run, const struct fit_options *o, struct err *e)
 {
     run->threads = run->config->threads > 0 ? run->config->threads : count_processors();
@@ -189,7 +196,7 @@ static int run_fit(struct fit_run *run, const struct fit_options *o, struct err 
     }
     const char *init = run->init == NULL ? NULL : run->init->fingerprint;
     run->d = dataset_load_like(run->config, run->init == NULL ? NULL : &run->init->schema, e);
-    if (run->d == NULL ||
+    if (run->d == NULL || mine_hard_negatives(run, e) < 0 ||
         checkpointer_new(&run->checkpoints, run->config, run->d, run->threads, init, o->resume, e) < 0 ||
         dataset_compact(run->d, run->config, e) < 0) { /* last: the checkpointer takes checksums of all data */
         return -1;

@@ -79,12 +79,20 @@ static json_t *events(const struct dataset *d)
     return finish(&sums, d->train.n);
 }
 
+static json_t *hard_negatives(const struct dataset *d)
+{
+    struct buf sums = BUF_INIT;
+    add_interactions(&sums, &d->hard, d->n_users);
+    return finish(&sums, d->hard.n);
+}
+
 json_t *dataset_fingerprint(const struct dataset *d, struct err *e)
 {
     json_t *users = side(d, SIDE_USER, &d->user_ids);
     json_t *items = side(d, SIDE_ITEM, &d->item_ids);
     json_t *all = events(d);
-    json_t *o = json_pack("{s:o, s:o, s:o}", "users", users, "items", items, "events", all);
+    json_t *o = json_pack("{s:o, s:o, s:o, s:o}", "users", users, "items", items, "events", all, "hard negatives",
+                          hard_negatives(d));
     if (o == NULL) {
         err_nomem(e);
     }

@@ -9,8 +9,8 @@
 #include "core/err.h"
 #include "train/dataset.h"
 
-/* New {"users": .., "items": .., "events": ..}, each {"count": n, "sha256": hex}: ids and encoded features of a side; train
- * events with their order, times and weights, and exposures. NULL without memory. */
+/* New {"users": .., "items": .., "events": .., "hard negatives": ..}, each {"count": n, "sha256": hex}: ids and encoded features
+ * of a side; train events with their order, times and weights, and exposures; lists of hard negatives. NULL without memory. */
 json_t *dataset_fingerprint(const struct dataset *d, struct err *e);
 
 #endif

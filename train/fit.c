@@ -252,6 +252,17 @@ static int resume(struct fit *f, uint32_t epochs, uint32_t *epoch, struct err *e
     return result;
 }
 
+static int check_init(const struct fit *f, struct err *e)
+{
+    struct err why = ERR_INIT;
+    return f->init == NULL || warm_start_check(&f->d->schema, f->init, &why) == 0
+               ? 0
+               : err_set(e,
+                         "--init %s: %s; a model can go on only with the same features and networks: change it back, "
+                         "or train anew, without --init",
+                         f->init->dir, why.message);
+}
+
 /* Where a training begins. */
 static int begin_model(struct fit *f, struct err *e)
 {
@@ -437,8 +448,7 @@ struct model *fit_model(const struct fit_job *job, json_t **record, struct err *
     int result = -1;
     if (f.losses == NULL || f.validations == NULL) {
         err_nomem(e);
-    } else if (f.model != NULL && (f.init == NULL || warm_start_check(&f.d->schema, f.init, e) == 0) &&
-               begin_model(&f, e) == 0) {
+    } else if (f.model != NULL && check_init(&f, e) == 0 && begin_model(&f, e) == 0) {
         result = config->optimizer.early_stop.enabled ? train_early_stop(&f, e)
                                                       : train_plain(&f, RUN_PLAIN, config->optimizer.epochs, e);
     }

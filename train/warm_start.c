@@ -50,85 +50,77 @@ int warm_start_statistics(struct schema *schema, const struct schema *from, stru
 
 /* --- what has to be the same ------------------------------------------------------------------------------------------ */
 
-static int differs(const struct bundle *b, enum side side, const char *what, const char *now, const char *then,
-                   struct err *e)
+/* The caller says which model, and what can be done. */
+static int differs(enum side side, const char *what, const char *now, const char *then, struct err *e)
 {
-    return err_set(
-        e,
-        "--init %s: %s tower: %s is %s here, and %s there; a model can go on only with the same features and "
-        "networks: change it back, or train anew, without --init",
-        b->dir, side_words[side], what, now, then);
+    return err_set(e, "%s tower: %s is %s here, and %s there", side_words[side], what, now, then);
 }
 
-static int number_differs(const struct bundle *b, enum side side, const struct feature *f, const char *what,
-                          uint32_t now, uint32_t then, struct err *e)
+static int number_differs(enum side side, const struct feature *f, const char *what, uint32_t now, uint32_t then,
+                          struct err *e)
 {
     char name[SCHEMA_MAX_NAME + 32], a[16], c[16];
     snprintf(name, sizeof name, "%s of feature %s", what, f->name);
     snprintf(a, sizeof a, "%u", now);
     snprintf(c, sizeof c, "%u", then);
-    return differs(b, side, name, a, c, e);
+    return differs(side, name, a, c, e);
 }
 
-static int check_feature(const struct bundle *b, enum side side, const struct feature *f, const struct feature *old,
-                         struct err *e)
+static int check_feature(enum side side, const struct feature *f, const struct feature *old, struct err *e)
 {
     char name[SCHEMA_MAX_NAME + 32];
     snprintf(name, sizeof name, "feature %s", f->name);
     if (old == NULL) {
-        return differs(b, side, name, "wanted", "not", e);
+        return differs(side, name, "wanted", "not", e);
     }
     if (f->type != old->type) {
-        return differs(b, side, name, feature_type_words[f->type], feature_type_words[old->type], e);
+        return differs(side, name, feature_type_words[f->type], feature_type_words[old->type], e);
     }
     if (f->shared != old->shared) {
-        return differs(b, side, name, f->shared ? "shared" : "not shared", old->shared ? "shared" : "not", e);
+        return differs(side, name, f->shared ? "shared" : "not shared", old->shared ? "shared" : "not", e);
     }
     if (f->type == FEATURE_NUMERIC && f->transform != old->transform) {
-        return differs(b, side, name, feature_transform_words[f->transform], feature_transform_words[old->transform],
-                       e);
+        return differs(side, name, feature_transform_words[f->transform], feature_transform_words[old->transform], e);
     }
     if (feature_is_bag(f) != feature_is_bag(old)) {
-        return differs(b, side, name, feature_is_bag(f) ? "multi-valued" : "single-valued",
+        return differs(side, name, feature_is_bag(f) ? "multi-valued" : "single-valued",
                        feature_is_bag(old) ? "multi-valued" : "single-valued", e);
     }
     if (feature_is_bag(f) && f->pooling != old->pooling) {
-        return differs(b, side, name, feature_pooling_words[f->pooling], feature_pooling_words[old->pooling], e);
+        return differs(side, name, feature_pooling_words[f->pooling], feature_pooling_words[old->pooling], e);
     }
     if (f->dim != old->dim) {
-        return number_differs(b, side, f, "dim", f->dim, old->dim, e);
+        return number_differs(side, f, "dim", f->dim, old->dim, e);
     }
     bool hashed = f->type == FEATURE_CATEGORICAL; /* buckets of a number are in the bundle as bounds, which are kept */
-    return hashed && f->buckets != old->buckets ? number_differs(b, side, f, "buckets", f->buckets, old->buckets, e)
-                                                : 0;
+    return hashed && f->buckets != old->buckets ? number_differs(side, f, "buckets", f->buckets, old->buckets, e) : 0;
 }
 
-static int check_network(const struct bundle *b, enum side side, const struct network *now, struct err *e)
+static int check_network(enum side side, const struct network *now, const struct network *then, struct err *e)
 {
-    const struct network *then = &b->schema.towers[side].network;
     if (now->type != then->type) {
-        return differs(b, side, "network", network_type_words[now->type], network_type_words[then->type], e);
+        return differs(side, "network", network_type_words[now->type], network_type_words[then->type], e);
     }
     if (now->activation != then->activation) {
-        return differs(b, side, "activation", activation_words[now->activation], activation_words[then->activation], e);
+        return differs(side, "activation", activation_words[now->activation], activation_words[then->activation], e);
     }
     if (now->layer_norm != then->layer_norm) {
-        return differs(b, side, "layer_norm", now->layer_norm ? "on" : "off", then->layer_norm ? "on" : "off", e);
+        return differs(side, "layer_norm", now->layer_norm ? "on" : "off", then->layer_norm ? "on" : "off", e);
     }
     if (now->residual != then->residual) {
-        return differs(b, side, "residual", now->residual ? "on" : "off", then->residual ? "on" : "off", e);
+        return differs(side, "residual", now->residual ? "on" : "off", then->residual ? "on" : "off", e);
     }
     if (now->cross_layers != then->cross_layers || now->cross_rank != then->cross_rank) {
-        return differs(b, side, "the shape of the cross layers", "one", "another", e);
+        return differs(side, "the shape of the cross layers", "one", "another", e);
     }
     if (now->n_widths != then->n_widths ||
         memcmp(now->widths, then->widths, now->n_widths * sizeof *now->widths) != 0) {
-        return differs(b, side, "network.layers", "one list", "another", e);
+        return differs(side, "network.layers", "one list", "another", e);
     }
     return 0;
 }
 
-/* Old input column of each new one, -1 for one-hot values that are new: column [now->input_width]. True when all are where they
+/* Old input column of each new one, -1 for one-hot values that are new: column [now->input_width], or NULL. True when all are where they
  * were. */
 static bool map_columns(const struct tower_spec *now, const struct tower_spec *then, int32_t *column)
 {
@@ -144,45 +136,40 @@ static bool map_columns(const struct tower_spec *now, const struct tower_spec *t
                 from = strtab_find(&old->vocab, value, length);
                 from = from < 0 ? -1 : from + SCHEMA_FIRST;
             }
-            column[f->offset + k] = from < 0 ? -1 : (int32_t)(old->offset + from);
-            same = same && column[f->offset + k] == (int32_t)(f->offset + k);
+            int32_t at = from < 0 ? -1 : (int32_t)(old->offset + from);
+            same = same && at == (int32_t)(f->offset + k);
+            if (column != NULL) {
+                column[f->offset + k] = at;
+            }
         }
     }
     return same;
 }
 
 /* Inputs that have moved can be followed in the first layer of an mlp; without a network they are the vector itself. */
-static int check_inputs(const struct bundle *b, enum side side, const struct tower_spec *now, struct err *e)
+static int check_inputs(enum side side, const struct tower_spec *now, const struct tower_spec *then, struct err *e)
 {
-    int32_t *column = mem_array(now->input_width, sizeof *column);
-    if (column == NULL) {
-        return err_nomem(e);
-    }
-    bool same = map_columns(now, &b->schema.towers[side], column);
-    mem_free(column);
+    bool same = map_columns(now, then, NULL);
     return same || (now->network.type == NETWORK_MLP && !now->network.residual)
                ? 0
-               : err_set(
-                     e,
-                     "--init %s: %s tower: the features stand in another order, or a onehot feature has other values; "
-                     "that works with network mlp (without residual) alone: use type categorical, or train anew, "
-                     "without --init",
-                     b->dir, side_words[side]);
+               : err_set(e,
+                         "%s tower: the features stand in another order, or a onehot feature has other values; that "
+                         "works with network mlp (without residual) alone (type categorical always works)",
+                         side_words[side]);
 }
 
 int warm_start_check(const struct schema *schema, const struct bundle *from, struct err *e)
 {
     if (schema->similarity != from->schema.similarity) {
-        return err_set(e,
-                       "--init %s: similarity is %s here, and %s there; change it back, or train anew, without --init",
-                       from->dir, similarity_words[schema->similarity], similarity_words[from->schema.similarity]);
+        return err_set(e, "similarity is %s here, and %s there", similarity_words[schema->similarity],
+                       similarity_words[from->schema.similarity]);
     }
     for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
         const struct tower_spec *now = &schema->towers[side];
         const struct tower_spec *then = &from->schema.towers[side];
         for (uint32_t i = 0; i < now->n_features; i++) {
             int at = tower_spec_find(then, now->features[i].name);
-            if (check_feature(from, (enum side)side, &now->features[i], at < 0 ? NULL : &then->features[at], e) < 0) {
+            if (check_feature((enum side)side, &now->features[i], at < 0 ? NULL : &then->features[at], e) < 0) {
                 return -1;
             }
         }
@@ -190,11 +177,11 @@ int warm_start_check(const struct schema *schema, const struct bundle *from, str
             char name[SCHEMA_MAX_NAME + 16];
             snprintf(name, sizeof name, "feature %s", then->features[i].name);
             if (tower_spec_find(now, then->features[i].name) < 0) {
-                return differs(from, (enum side)side, name, "not wanted", "part of the model", e);
+                return differs((enum side)side, name, "not wanted", "part of the model", e);
             }
         }
-        if (check_network(from, (enum side)side, &now->network, e) < 0 ||
-            check_inputs(from, (enum side)side, now, e) < 0) {
+        if (check_network((enum side)side, &now->network, &then->network, e) < 0 ||
+            check_inputs((enum side)side, now, then, e) < 0) {
             return -1;
         }
     }
@@ -279,6 +266,6 @@ int warm_start(struct model *m, const struct bundle *from, struct err *e)
             return -1;
         }
     }
-    log_info("begins with %s: %zu rows of its tables kept, %zu new", from->version, kept, added);
+    log_info("weights of %s: %zu rows of its tables kept, %zu new", from->version, kept, added);
     return 0;
 }

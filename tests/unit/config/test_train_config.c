@@ -447,9 +447,10 @@ static void test_negatives(void **state)
     expect_change(whole, all, "{hard: {source: mined, ranks: [7, 3]}}",
                   "c.yaml:23: negatives.hard.bundle: is missing; source mined needs it\n"
                   "c.yaml:23: negatives.hard.ranks: is the first and the last rank of a window, like [101, 500]\n");
-    expect_change(whole, all, "{hard: {source: mined, bundle: b, ranks: [1, 10]}}",
+    expect_change(whole, all, "{hard: {source: mined, bundle: b, ranks: [1, 10], per_user: 11}}",
                   "c.yaml:23: negatives.hard.per_user: more hard negatives are asked for than the window of ranks has "
                   "(10)\n");
+    accept_change(whole, all, "{hard: {source: mined, bundle: b, ranks: [1, 10]}}"); /* per_user: all of it */
     expect_change(whole, all, "{hard: {source: mined, bundle: b, ranks: [1, 10], per_user: 10, file: clicks.csv}}",
                   "c.yaml:23: negatives.hard.file: has no effect with source mined; remove it, or use source: file\n");
 }
