@@ -466,9 +466,10 @@ static void check_loss_keys(const struct check *c)
         const char *key;
         unsigned losses;
     } rules[] = {
-        {"loss.temperature", 1U << LOSS_SOFTMAX},
-        {"loss.logq", 1U << LOSS_SOFTMAX},
-        {"loss.logq_estimator", 1U << LOSS_SOFTMAX},
+        {"loss.temperature", 1U << LOSS_SOFTMAX | 1U << LOSS_BILATERAL},
+        {"loss.logq", 1U << LOSS_SOFTMAX | 1U << LOSS_BILATERAL},
+        {"loss.logq_estimator", 1U << LOSS_SOFTMAX | 1U << LOSS_BILATERAL},
+        {"loss.balance", 1U << LOSS_BILATERAL},
         {"loss.scale", 1U << LOSS_POINTWISE},
         {"loss.learn", 1U << LOSS_SOFTMAX | 1U << LOSS_POINTWISE},
         {"loss.negatives_per_positive", 1U << LOSS_POINTWISE},
@@ -481,9 +482,10 @@ static void check_loss_keys(const struct check *c)
     }
     for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++) {
         if ((rules[i].losses & 1U << type) == 0 && is_given(c, rules[i].key)) {
-            PROBLEM(c, rules[i].key, "has no effect with loss %s; it is for %s%s; remove it", loss_type_words[type],
-                    loss_type_words[__builtin_ctz(rules[i].losses)],
-                    (rules[i].losses & (rules[i].losses - 1)) != 0 ? " and pointwise" : "");
+            unsigned more = rules[i].losses & (rules[i].losses - 1); /* without the first */
+            PROBLEM(c, rules[i].key, "has no effect with loss %s; it is for %s%s%s; remove it", loss_type_words[type],
+                    loss_type_words[__builtin_ctz(rules[i].losses)], more != 0 ? " and " : "",
+                    more != 0 ? loss_type_words[__builtin_ctz(more)] : "");
         }
     }
     if (!c->config->loss.logq && is_given(c, "loss.logq_estimator")) {

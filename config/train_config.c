@@ -22,7 +22,7 @@
 #include "core/mem.h"
 
 const char *const split_method_words[] = {"none", "leave_last", "time", "file", NULL};
-const char *const loss_type_words[] = {"softmax", "pointwise", "triplet_hinge", "triplet_logistic", NULL};
+const char *const loss_type_words[] = {"softmax", "bilateral", "pointwise", "triplet_hinge", "triplet_logistic", NULL};
 static const char *const logq_estimator_words[] = {"counts", "streaming", NULL};
 static const char *const negatives_draw_words[] = {"auto", "batch", "row", NULL};
 static const char *const hard_source_words[] = {"none", "file", "mined", NULL};
@@ -148,13 +148,15 @@ static const struct param rows[] = {
     {"similarity", PARAM_ENUM, AT(similarity), .default_text = "cosine", .words = similarity_words,
      .advice = TRAIN_EARLY_FUSION, .sentence = "how the towers' vectors are compared"},
     {"loss.type", PARAM_ENUM, AT(loss.type), .default_text = "softmax", .words = loss_type_words,
-     .sentence = "softmax: the positive against all negatives at once; pointwise: binary cross-entropy; triplet_hinge, "
-                 "triplet_logistic: the positive ahead of each negative"},
+     .sentence = "softmax: the positive against all negatives at once; bilateral: the same with both sides weighed apart; "
+                 "pointwise: binary cross-entropy; triplet_hinge, triplet_logistic: the positive ahead of each negative"},
     {"loss.temperature", PARAM_FLOAT, AT(loss.temperature), .default_text = "0.1", .min = 0.001, .max = 100,
-     .sentence = "softmax: scores are divided by it; lower looks harder at the best negatives"},
+     .sentence = "softmax, bilateral: scores are divided by it; lower looks harder at the best negatives"},
+    {"loss.balance", PARAM_FLOAT, AT(loss.balance), .default_text = "1.2", .min = 0.1, .max = 10,
+     .sentence = "bilateral: how much the negatives' side weighs against the positive's"},
     {"loss.logq", PARAM_BOOL, AT(loss.logq), .default_text = "true",
      .sentence =
-         "softmax: take log of each item's sampling probability off its score, so that popular items are not punished "
+         "softmax, bilateral: take log of each item's sampling probability off its score, so that popular items are not punished "
          "for being negatives often"},
     {"loss.logq_estimator", PARAM_ENUM, AT(loss.logq_estimator), .default_text = "counts",
      .words = logq_estimator_words,
@@ -172,9 +174,9 @@ static const struct param rows[] = {
     {"loss.sigma", PARAM_FLOAT, AT(loss.sigma), .default_text = "10", .min = 0.001, .max = 1000,
      .sentence = "triplet_logistic: differences of scores are multiplied by it; 1 with similarity dot is BPR"},
     {"negatives.in_batch", PARAM_BOOL, AT(negatives.in_batch),
-     .sentence = "the other positives of a batch are negatives (default: true with softmax, else false)"},
+     .sentence = "the other positives of a batch are negatives (default: true with softmax and bilateral, else false)"},
     {"negatives.uniform", PARAM_INT, AT(negatives.uniform), .min = 0, .max = 65536, .unit = "items",
-     .sentence = "negatives drawn evenly from all items (default: 0; without softmax and any other kind of negative, "
+     .sentence = "negatives drawn evenly from all items (default: 0; with another loss and no other kind of negative, "
                  "loss.negatives_per_positive, or 4)"},
     {"negatives.popularity", PARAM_INT, AT(negatives.popularity), .default_text = "0", .min = 0, .max = 65536,
      .unit = "items", .sentence = "negatives drawn in proportion to (events of the item)^popularity_alpha"},
@@ -182,7 +184,7 @@ static const struct param rows[] = {
      .max = 2, .sentence = "0: evenly among items with an event; 1: as often as in the events"},
     {"negatives.draw", PARAM_ENUM, AT(negatives.draw), .default_text = "auto", .words = negatives_draw_words,
      .sentence = "uniform and popularity are drawn for each batch, shared by its rows, or for each row; auto: batch for "
-                 "softmax, row for the others"},
+                 "softmax and bilateral, row for the others"},
     {"negatives.mask_seen", PARAM_BOOL, AT(negatives.mask_seen), .default_text = "true",
      .sentence = "a user's own train items (his latest 1,024) are never negatives for him"},
     {"negatives.hard.source", PARAM_ENUM, AT(negatives.hard.source), .default_text = "none",
@@ -297,7 +299,7 @@ static const struct param_table table = {rows, sizeof rows / sizeof rows[0]};
 /* Defaults that depend on other values. */
 static void default_negatives(struct train_config *c, const struct node *root)
 {
-    bool softmax = c->loss.type == LOSS_SOFTMAX;
+    bool softmax = c->loss.type == LOSS_SOFTMAX || c->loss.type == LOSS_BILATERAL;
     if (node_path(root, "negatives.in_batch") == NULL) {
         c->negatives.in_batch = softmax;
     }

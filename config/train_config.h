@@ -66,8 +66,8 @@ struct tower_config {
     struct network network;
 };
 
-enum loss_type { LOSS_SOFTMAX, LOSS_POINTWISE, LOSS_TRIPLET_HINGE, LOSS_TRIPLET_LOGISTIC };
-extern const char *const loss_type_words[]; /* softmax pointwise triplet_hinge triplet_logistic */
+enum loss_type { LOSS_SOFTMAX, LOSS_BILATERAL, LOSS_POINTWISE, LOSS_TRIPLET_HINGE, LOSS_TRIPLET_LOGISTIC };
+extern const char *const loss_type_words[]; /* softmax bilateral pointwise triplet_hinge triplet_logistic */
 enum logq_estimator { LOGQ_COUNTS, LOGQ_STREAMING };
 enum negatives_draw { DRAW_AUTO, DRAW_BATCH, DRAW_ROW }; /* never auto after loading */
 enum hard_source { HARD_NONE, HARD_FILE, HARD_MINED };
@@ -101,13 +101,14 @@ struct train_config {
     enum similarity similarity;
     struct {
         enum loss_type type;
-        double temperature;            /* softmax: scores are divided by it */
+        double temperature;            /* softmax, bilateral: scores are divided by it */
+        double balance;                /* bilateral: weight of the negatives' side */
         double scale;                  /* pointwise: scores are multiplied by it */
         bool learn;                    /* the temperature or scale is trained too */
         double negatives_per_positive; /* pointwise */
         double margin;                 /* triplet_hinge */
         double sigma;                  /* triplet_logistic */
-        bool logq;                     /* softmax */
+        bool logq;                     /* softmax, bilateral */
         enum logq_estimator logq_estimator;
     } loss;
     struct {

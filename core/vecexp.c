@@ -1,32 +1,9 @@
-/*
- * exp by range reduction: x = n ln 2 + r with n rounded by a magic constant, then 2^n times a polynomial of degree 6 on
- * [-ln2/2, ln2/2].
- */
 #include "core/vecexp.h"
 
 #include <math.h>
 #include <stdint.h>
 
 #include "core/simd.h"
-
-typedef int32_t ivec8 __attribute__((vector_size(32), aligned(4), may_alias));
-
-/* exp of 8 numbers in (-87.3, 88). A macro since vectors wider than the baseline's registers can't be passed to
- * functions. */
-#define VEC8_EXP(result, x)                                               \
-    do {                                                                  \
-        vec8 shifted_ = (x)*1.44269504088896341f + 12582912.0f;           \
-        vec8 whole_ = shifted_ - 12582912.0f;                             \
-        vec8 r_ = (x)-whole_ * 0.693359375f - whole_ * -2.12194440e-4f;   \
-        vec8 p_ = 1.3888889e-3f * r_ + 8.3333333e-3f;                     \
-        p_ = p_ * r_ + 4.1666667e-2f;                                     \
-        p_ = p_ * r_ + 1.6666667e-1f;                                     \
-        p_ = p_ * r_ + 0.5f;                                              \
-        p_ = p_ * r_ + 1.0f;                                              \
-        p_ = p_ * r_ + 1.0f;                                              \
-        ivec8 bits_ = (ivec8)p_ + (((ivec8)shifted_ - 0x4b400000) << 23); \
-        (result) = (vec8)bits_;                                           \
-    } while (0)
 
 static const float EXP_FLOOR = -87.0f;
 

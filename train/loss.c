@@ -7,6 +7,7 @@ static const struct {
     double (*naive)(const struct loss *, struct loss_row *, float);
     bool has_scale;
 } losses[] = {
+    [LOSS_BILATERAL] = {bilateral_row, bilateral_row_naive, false},
     [LOSS_POINTWISE] = {pointwise_row, pointwise_row_naive, true},
     [LOSS_TRIPLET_HINGE] = {triplet_hinge_row, triplet_hinge_row_naive, false},
     [LOSS_TRIPLET_LOGISTIC] = {triplet_logistic_row, triplet_logistic_row_naive, false},
@@ -20,12 +21,14 @@ struct loss loss_make(const struct train_config *config)
         [LOSS_TRIPLET_HINGE] = 1,
         [LOSS_TRIPLET_LOGISTIC] = config->loss.sigma,
         [LOSS_SOFTMAX] = 1 / config->loss.temperature,
+        [LOSS_BILATERAL] = 1 / config->loss.temperature,
     };
+    bool bilateral = config->loss.type == LOSS_BILATERAL;
     return (struct loss){
         .type = config->loss.type,
         .scale = (float)scales[config->loss.type],
         .margin = (float)config->loss.margin,
-        .ratio = (float)config->loss.negatives_per_positive,
+        .ratio = (float)(bilateral ? config->loss.balance : config->loss.negatives_per_positive),
     };
 }
 

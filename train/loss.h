@@ -14,6 +14,10 @@
  *                     and 6): l = s / temperature - log q, q the item's expected number of appearances among a row's
  *                     candidates (train/sampler.h);  -log(exp(l+) / (exp(l+) + sum_j exp(l_j)))
  *
+ *   bilateral         bilateral softmax, Wu et al. (ICDE 2024), for one positive a row: -s+ / temperature +
+ *                     balance log(sum_j exp(l_j)). The positive is not in its own sum, so it is pulled as hard when it is
+ *                     ahead already, and the balance says how robust to noise in the positives against the negatives
+ *
  * A negative with similarity -INFINITY does not count: it is the positive's own item, or known to be liked.
  *
  * To add one: a file loss_<name>.c with its row function and the same in double precision, a row in the table of loss.c,
@@ -28,9 +32,9 @@
 
 struct loss {
     enum loss_type type;
-    float scale;  /* of similarities: softmax 1 / temperature, pointwise scale, triplet_logistic sigma */
+    float scale;  /* of similarities: softmax and bilateral 1 / temperature, pointwise scale, triplet_logistic sigma */
     float margin; /* triplet_hinge */
-    float ratio;  /* pointwise: negatives_per_positive */
+    float ratio;  /* pointwise: negatives_per_positive; bilateral: balance */
 };
 
 /* Some of a row's negatives: similarities in, gradients out, in place; 0 where one did not count. */

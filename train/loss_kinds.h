@@ -10,6 +10,8 @@
 
 double softmax_row(const struct loss *l, struct loss_row *r, float weight);
 double softmax_row_naive(const struct loss *l, struct loss_row *r, float weight);
+double bilateral_row(const struct loss *l, struct loss_row *r, float weight);
+double bilateral_row_naive(const struct loss *l, struct loss_row *r, float weight);
 double pointwise_row(const struct loss *l, struct loss_row *r, float weight);
 double pointwise_row_naive(const struct loss *l, struct loss_row *r, float weight);
 double triplet_hinge_row(const struct loss *l, struct loss_row *r, float weight);

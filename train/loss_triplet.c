@@ -30,13 +30,14 @@ double triplet_hinge_row(const struct loss *l, struct loss_row *r, float weight)
 double triplet_hinge_row_naive(const struct loss *l, struct loss_row *r, float weight)
 {
     size_t n = loss_row_count(r);
+    double each = n > 0 ? 1 / (double)n : 0;
     double loss = 0;
     double slope = 0;
     for (size_t p = 0; p < LOSS_PARTS; p++) {
         for (size_t j = 0; j < r->part[p].n; j++) {
             double x = (double)l->margin + (double)r->part[p].score[j] - (double)r->positive;
-            loss += fmax(0, x) / (double)n;
-            r->part[p].score[j] = x > 0 ? (float)((double)weight / (double)n) : 0.0f;
+            loss += each * fmax(0, x);
+            r->part[p].score[j] = x > 0 ? (float)((double)weight * each) : 0.0f;
             slope += (double)r->part[p].score[j];
         }
     }
@@ -65,14 +66,15 @@ double triplet_logistic_row(const struct loss *l, struct loss_row *r, float weig
 double triplet_logistic_row_naive(const struct loss *l, struct loss_row *r, float weight)
 {
     size_t n = loss_row_count(r);
+    double each = n > 0 ? 1 / (double)n : 0;
     double sigma = (double)l->scale;
     double loss = 0;
     double slope = 0;
     for (size_t p = 0; p < LOSS_PARTS; p++) {
         for (size_t j = 0; j < r->part[p].n; j++) {
             double x = sigma * ((double)r->part[p].score[j] - (double)r->positive);
-            loss += (x > 0 ? x + log1p(exp(-x)) : log1p(exp(x))) / (double)n;
-            double gradient = (double)weight * sigma / (1 + exp(-x)) / (double)n;
+            loss += each * (x > 0 ? x + log1p(exp(-x)) : log1p(exp(x)));
+            double gradient = (double)weight * sigma * each / (1 + exp(-x));
             r->part[p].score[j] = (float)gradient;
             slope += gradient;
         }

@@ -385,7 +385,7 @@ static void test_losses(void **state)
     (void)state;
     static const char *const softmax = "{type: softmax, temperature: 0.07, logq: true}";
     expect_change(whole, softmax, "{type: triplet_hinge, sigma: 3, logq: true}",
-                  "c.yaml:22: loss.logq: has no effect with loss triplet_hinge; it is for softmax; remove it\n"
+                  "c.yaml:22: loss.logq: has no effect with loss triplet_hinge; it is for softmax and bilateral; remove it\n"
                   "c.yaml:22: loss.sigma: has no effect with loss triplet_hinge; it is for triplet_logistic; remove it\n");
     expect_change(whole, softmax, "{type: triplet_logistic, learn: true}",
                   "c.yaml:22: loss.learn: has no effect with loss triplet_logistic; it is for softmax and pointwise; "
@@ -393,7 +393,7 @@ static void test_losses(void **state)
     expect_change(whole, softmax, "{type: softmax, logq: false, logq_estimator: streaming}",
                   "c.yaml:22: loss.logq_estimator: has no effect without logq; remove it, or use logq: true\n");
     expect_change(whole, softmax, "{type: bpr}",
-                  "c.yaml:22: loss.type: \"bpr\" is not known; known: softmax, pointwise, triplet_hinge, "
+                  "c.yaml:22: loss.type: \"bpr\" is not known; known: softmax, bilateral, pointwise, triplet_hinge, "
                   "triplet_logistic\n");
     static const struct {
         const char *loss, *negatives;
@@ -402,6 +402,7 @@ static void test_losses(void **state)
         enum negatives_draw draw;
     } defaults[] = {
         {"{type: softmax}", "{}", true, 0, DRAW_BATCH},
+        {"{type: bilateral, balance: 1.5}", "{in_batch: false, uniform: 9}", false, 9, DRAW_BATCH},
         {"{type: pointwise}", "{}", false, 3, DRAW_ROW},
         {"{type: pointwise, negatives_per_positive: 2}", "{}", false, 2, DRAW_ROW},
         {"{type: pointwise}", "{uniform: 7}", false, 7, DRAW_ROW},

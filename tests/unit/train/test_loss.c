@@ -14,8 +14,8 @@
 #include "core/rng.h"
 #include "train/loss.h"
 
-enum { MAX = 301, TYPES = 4 };
-static const enum loss_type types[TYPES] = {LOSS_SOFTMAX, LOSS_POINTWISE, LOSS_TRIPLET_HINGE, LOSS_TRIPLET_LOGISTIC};
+enum { MAX = 301, TYPES = 5 };
+static const enum loss_type types[TYPES] = {LOSS_SOFTMAX, LOSS_BILATERAL, LOSS_POINTWISE, LOSS_TRIPLET_HINGE, LOSS_TRIPLET_LOGISTIC};
 
 /* A row with room of its own. */
 struct row {
@@ -240,6 +240,14 @@ static void test_known_answers(void **state)
     l = (struct loss){.type = LOSS_SOFTMAX, .scale = 1};
     expect_near(loss_row(&l, &x.r, 1), log(10), 1e-6, "softmax: 1 of 1 + 1 + 8");
     expect_near((double)x.score[LOSS_OWN][0], 0.8, 1e-6, "softmax: its share");
+
+    x.r.positive = 0.5f;
+    x.score[LOSS_SHARED][0] = 0;
+    x.score[LOSS_OWN][0] = 0;
+    l = (struct loss){.type = LOSS_BILATERAL, .scale = 2, .ratio = 3};
+    expect_near(loss_row(&l, &x.r, 1), 3 * log(9) - 1, 1e-5, "bilateral: 1 + 8 others, thrice; the positive once");
+    expect_near((double)x.r.positive, -2, 1e-6, "bilateral: the positive is pulled whatever the others are");
+    expect_near((double)x.score[LOSS_OWN][0], 2 * 3 * 8 / 9.0, 1e-5, "bilateral: a share of three");
 }
 
 int main(void)

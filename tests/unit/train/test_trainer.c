@@ -54,6 +54,7 @@ static const struct variant variants[] = {
     {lab_full, {"loss={type: softmax, temperature: 0.5, learn: true}", "negatives.popularity=9"}},
     {lab_wide, {"negatives.uniform=4", "negatives.popularity=3", "negatives.draw=row"}},
     {lab_wide, {"loss={type: softmax, temperature: 0.5, logq_estimator: streaming}", "negatives.popularity=3"}},
+    {lab_full, {"loss={type: bilateral, temperature: 0.5, balance: 1.3}", "negatives.uniform=20"}},
     {lab_full, {"loss={type: pointwise, scale: 2, negatives_per_positive: 2, learn: true}"}},
     {lab_ids, {"loss={type: pointwise, scale: 1}", "negatives.in_batch=true"}},
     {lab_full, {"loss={type: triplet_hinge, margin: 0.4}", "similarity=cosine"}},
@@ -418,6 +419,7 @@ static double loss_of(const struct plain *p, size_t row, uint32_t own, const uin
         difference -= c->loss.logq ? log_q(p, items[j]) - log_q(p, own) : 0;
         const double terms[] = {
             [LOSS_SOFTMAX] = exp(difference),
+            [LOSS_BILATERAL] = exp(s / c->loss.temperature - (c->loss.logq ? log_q(p, items[j]) : 0)),
             [LOSS_POINTWISE] = c->loss.negatives_per_positive / (double)n * softplus(c->loss.scale * s),
             [LOSS_TRIPLET_HINGE] = fmax(0, c->loss.margin + s - positive) / (double)n,
             [LOSS_TRIPLET_LOGISTIC] = softplus(c->loss.sigma * (s - positive)) / (double)n,
@@ -426,6 +428,9 @@ static double loss_of(const struct plain *p, size_t row, uint32_t own, const uin
     }
     if (c->loss.type == LOSS_POINTWISE) {
         return softplus(-c->loss.scale * positive) + sum;
+    }
+    if (c->loss.type == LOSS_BILATERAL) {
+        return c->loss.balance * log(sum) - positive / c->loss.temperature;
     }
     return c->loss.type == LOSS_SOFTMAX ? log1p(sum) : sum;
 }
