@@ -527,9 +527,10 @@ static void check_exposed(const struct check *c)
 {
     const struct train_config *config = c->config;
     if (config->negatives.exposed > 0 && !config->negatives.allow_exposed) {
-        PROBLEM(c, "negatives.exposed",
-                "what was shown and not clicked was good enough to be recalled; telling it from clicks is the work of "
-                "ranking, and as negatives for recall it costs recall. Remove it, or say negatives.allow_exposed: true");
+        PROBLEM(
+            c, "negatives.exposed",
+            "what was shown and not clicked was good enough to be recalled; telling it from clicks is the work of "
+            "ranking, and as negatives for recall it costs recall. Remove it, or say negatives.allow_exposed: true");
     }
     if (config->negatives.exposed == 0 && config->negatives.allow_exposed) {
         PROBLEM(c, "negatives.allow_exposed", "has no effect without negatives.exposed; remove it");

@@ -148,16 +148,17 @@ static const struct param rows[] = {
     {"similarity", PARAM_ENUM, AT(similarity), .default_text = "cosine", .words = similarity_words,
      .advice = TRAIN_EARLY_FUSION, .sentence = "how the towers' vectors are compared"},
     {"loss.type", PARAM_ENUM, AT(loss.type), .default_text = "softmax", .words = loss_type_words,
-     .sentence = "softmax: the positive against all negatives at once; bilateral: the same with both sides weighed apart; "
-                 "pointwise: binary cross-entropy; triplet_hinge, triplet_logistic: the positive ahead of each negative"},
+     .sentence =
+         "softmax: the positive against all negatives at once; bilateral: the same with both sides weighed apart; "
+         "pointwise: binary cross-entropy; triplet_hinge, triplet_logistic: the positive ahead of each negative"},
     {"loss.temperature", PARAM_FLOAT, AT(loss.temperature), .default_text = "0.1", .min = 0.001, .max = 100,
      .sentence = "softmax, bilateral: scores are divided by it; lower looks harder at the best negatives"},
     {"loss.balance", PARAM_FLOAT, AT(loss.balance), .default_text = "1.2", .min = 0.1, .max = 10,
      .sentence = "bilateral: how much the negatives' side weighs against the positive's"},
     {"loss.logq", PARAM_BOOL, AT(loss.logq), .default_text = "true",
-     .sentence =
-         "softmax, bilateral: take log of each item's sampling probability off its score, so that popular items are not punished "
-         "for being negatives often"},
+     .sentence = "softmax, bilateral: take log of each item's sampling probability off its score, so that popular "
+                 "items are not punished "
+                 "for being negatives often"},
     {"loss.logq_estimator", PARAM_ENUM, AT(loss.logq_estimator), .default_text = "counts",
      .words = logq_estimator_words,
      .sentence = "where in-batch probabilities come from: counts of the training part, or a streaming estimate from "
@@ -167,28 +168,26 @@ static const struct param rows[] = {
     {"loss.learn", PARAM_BOOL, AT(loss.learn), .default_text = "false",
      .sentence = "softmax, pointwise: train the temperature or scale, too, from the value given"},
     {"loss.negatives_per_positive", PARAM_FLOAT, AT(loss.negatives_per_positive), .default_text = "3", .min = 0.01,
-     .max = 10000,
-     .sentence = "pointwise: a row's negatives weigh together as many as this, however many they are"},
+     .max = 10000, .sentence = "pointwise: a row's negatives weigh together as many as this, however many they are"},
     {"loss.margin", PARAM_FLOAT, AT(loss.margin), .default_text = "0.5", .min = 0, .max = 1000,
      .sentence = "triplet_hinge: how far a positive must be ahead of a negative to cost nothing"},
     {"loss.sigma", PARAM_FLOAT, AT(loss.sigma), .default_text = "10", .min = 0.001, .max = 1000,
      .sentence = "triplet_logistic: differences of scores are multiplied by it; 1 with similarity dot is BPR"},
-    {"negatives.in_batch", PARAM_BOOL, AT(negatives.in_batch),
-     .sentence = "the other positives of a batch are negatives (default: true with softmax and bilateral, else false)"},
-    {"negatives.uniform", PARAM_INT, AT(negatives.uniform), .min = 0, .max = 65536, .unit = "items",
-     .sentence = "negatives drawn evenly from all items (default: 0; with another loss and no other kind of negative, "
-                 "loss.negatives_per_positive, or 4)"},
+    {"negatives.in_batch", PARAM_BOOL, AT(negatives.in_batch), .default_text = "true",
+     .sentence = "the other positives of a batch are negatives"},
+    {"negatives.uniform", PARAM_INT, AT(negatives.uniform), .default_text = "0", .min = 0, .max = 65536,
+     .unit = "items", .sentence = "negatives drawn evenly from all items"},
     {"negatives.popularity", PARAM_INT, AT(negatives.popularity), .default_text = "0", .min = 0, .max = 65536,
      .unit = "items", .sentence = "negatives drawn in proportion to (events of the item)^popularity_alpha"},
     {"negatives.popularity_alpha", PARAM_FLOAT, AT(negatives.popularity_alpha), .default_text = "0.75", .min = 0,
      .max = 2, .sentence = "0: evenly among items with an event; 1: as often as in the events"},
     {"negatives.draw", PARAM_ENUM, AT(negatives.draw), .default_text = "auto", .words = negatives_draw_words,
-     .sentence = "uniform and popularity are drawn for each batch, shared by its rows, or for each row; auto: batch for "
-                 "softmax and bilateral, row for the others"},
+     .sentence =
+         "uniform and popularity are drawn for each batch, shared by its rows, or for each row; auto: batch for "
+         "softmax and bilateral, row for the others"},
     {"negatives.mask_seen", PARAM_BOOL, AT(negatives.mask_seen), .default_text = "true",
      .sentence = "a user's own train items (his latest 1,024) are never negatives for him"},
-    {"negatives.hard.source", PARAM_ENUM, AT(negatives.hard.source), .default_text = "none",
-     .words = hard_source_words,
+    {"negatives.hard.source", PARAM_ENUM, AT(negatives.hard.source), .default_text = "none", .words = hard_source_words,
      .sentence = "negatives that are hard to tell from positives. file: pairs that were recalled and later dropped; "
                  "mined: near the boundary, by the index of an earlier bundle"},
     {"negatives.hard.file", PARAM_PATH, AT(negatives.hard.file),
@@ -300,15 +299,6 @@ static const struct param_table table = {rows, sizeof rows / sizeof rows[0]};
 static void default_negatives(struct train_config *c, const struct node *root)
 {
     bool softmax = c->loss.type == LOSS_SOFTMAX || c->loss.type == LOSS_BILATERAL;
-    if (node_path(root, "negatives.in_batch") == NULL) {
-        c->negatives.in_batch = softmax;
-    }
-    bool none = !c->negatives.in_batch && c->negatives.popularity == 0 && c->negatives.exposed == 0 &&
-                c->negatives.hard.source == HARD_NONE;
-    if (!softmax && none && node_path(root, "negatives.uniform") == NULL) {
-        double wanted = c->loss.type == LOSS_POINTWISE ? ceil(c->loss.negatives_per_positive) : 4;
-        c->negatives.uniform = (uint32_t)wanted;
-    }
     if (node_path(root, "negatives.hard.ranks") == NULL) {
         c->negatives.hard.ranks[0] = 101;
         c->negatives.hard.ranks[1] = 500;

@@ -119,11 +119,11 @@ struct train_config {
         bool mask_seen; /* items that the user has in the train part are no negatives for him */
         struct {
             enum hard_source source;
-            char *file;         /* user,item pairs with the columns of the events */
-            char *bundle;       /* whose index is searched */
-            uint32_t ranks[2];  /* mined: first and last rank, from 1 */
-            size_t n_ranks;     /* 2 */
-            uint32_t per_user;  /* mined: kept of the window */
+            char *file;           /* user,item pairs with the columns of the events */
+            char *bundle;         /* whose index is searched */
+            uint32_t ranks[2];    /* mined: first and last rank, from 1 */
+            size_t n_ranks;       /* 2 */
+            uint32_t per_user;    /* mined: kept of the window */
             double easy_per_hard; /* of the other negatives that a row meets */
         } hard;
         uint32_t exposed; /* a row's own: shown to its user and not clicked */

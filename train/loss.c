@@ -17,10 +17,8 @@ static const struct {
 struct loss loss_make(const struct train_config *config)
 {
     const double scales[] = {
-        [LOSS_POINTWISE] = config->loss.scale,
-        [LOSS_TRIPLET_HINGE] = 1,
-        [LOSS_TRIPLET_LOGISTIC] = config->loss.sigma,
-        [LOSS_SOFTMAX] = 1 / config->loss.temperature,
+        [LOSS_POINTWISE] = config->loss.scale,           [LOSS_TRIPLET_HINGE] = 1,
+        [LOSS_TRIPLET_LOGISTIC] = config->loss.sigma,    [LOSS_SOFTMAX] = 1 / config->loss.temperature,
         [LOSS_BILATERAL] = 1 / config->loss.temperature,
     };
     bool bilateral = config->loss.type == LOSS_BILATERAL;

@@ -8,8 +8,8 @@
  *                       -log sigmoid(c s+) - r/n sum_j log(1 - sigmoid(c s_j))
  *                     c the scale, r negatives_per_positive: negatives weigh as many as r for each positive
  *   triplet_hinge     1/n sum_j max(0, margin + s_j - s+)                              Schroff et al. (CVPR 2015)
- *   triplet_logistic  1/n sum_j log(1 + exp(sigma (s_j - s+)))                         Huang et al. (KDD 2020); with
- *                     sigma 1 and dot products it is BPR, Rendle et al. (UAI 2009)
+ *   triplet_logistic  log(1 + sum_j exp(sigma (s_j - s+)))                             one negative: Huang et al. (KDD
+ *                     2020), and with sigma 1 and dot products BPR, Rendle et al. (UAI 2009); several: Sohn (NIPS 2016)
  *   softmax           sampled softmax cross-entropy with the sampling-bias correction of Yi et al. (RecSys 2019, eq. 5
  *                     and 6): l = s / temperature - log q, q the item's expected number of appearances among a row's
  *                     candidates (train/sampler.h);  -log(exp(l+) / (exp(l+) + sum_j exp(l_j)))

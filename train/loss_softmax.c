@@ -29,7 +29,7 @@ static float exponentiate(const struct loss *l, struct loss_row *r, float *large
         *largest = other > *largest ? other : *largest;
     }
     float sum = 0;
-    for (size_t p = 0; p < LOSS_PARTS && *largest > -INFINITY; p++) {
+    for (size_t p = 0; p<LOSS_PARTS && * largest> - INFINITY; p++) {
         sum += vec_exp_sum(r->part[p].score, *largest, r->part[p].n);
     }
     return sum;

@@ -1,10 +1,16 @@
 /*
- * Pairwise losses: the positive must be ahead of each negative. Both are averaged over the triplets of a row, so that
- * the loss and the gradient's size do not depend on how many negatives are drawn.
+ * Pairwise losses: the positive must be ahead of each negative.
+ *
+ * The hinge is averaged over a row's triplets, so that the loss and the gradient's size do not depend on how many
+ * negatives are drawn. The logistic loss of several negatives is that of the sum of their exponentials (Sohn, NIPS 2016).
+ * Rejected: the mean over triplets. A triplet that is in order weighs exp(-sigma * lead), so that soon the few positives
+ * which cannot be put in order have all the weight: on Gowalla, four epochs of it end below popularity (recall@20 .034 to
+ * .057 with 4 to 1,023 negatives, sigma 10), and of the sum at .091.
  */
 #include <math.h>
 
 #include "core/vecexp.h"
+#include "core/vecmath.h"
 #include "train/loss_kinds.h"
 
 double triplet_hinge_row(const struct loss *l, struct loss_row *r, float weight)
@@ -45,40 +51,49 @@ double triplet_hinge_row_naive(const struct loss *l, struct loss_row *r, float w
     return loss;
 }
 
+/* log(1 + x) of the sum x of all negatives' exponentials: as softmax without a correction. */
 double triplet_logistic_row(const struct loss *l, struct loss_row *r, float weight)
 {
-    size_t n = loss_row_count(r);
-    float each = n > 0 ? weight * l->scale / (float)n : 0.0f;
-    double sum = 0;
-    float slope = 0;
+    float positive = l->scale * r->positive;
+    float largest = positive;
     for (size_t p = 0; p < LOSS_PARTS; p++) {
-        float *score = r->part[p].score;
-        sum += vec_sigmoid_softplus(score, l->scale, l->scale * r->positive, r->part[p].n);
         for (size_t j = 0; j < r->part[p].n; j++) {
-            score[j] *= each;
-            slope += score[j];
+            float x = r->part[p].score[j] *= l->scale;
+            largest = x > largest ? x : largest;
         }
     }
-    r->positive = -slope;
-    return n > 0 ? sum / (double)n : 0;
+    float sum = 0;
+    for (size_t p = 0; p < LOSS_PARTS; p++) {
+        sum += vec_exp_sum(r->part[p].score, largest, r->part[p].n);
+    }
+    float own = expf(positive - largest);
+    float gradient = weight * l->scale / (sum + own);
+    for (size_t p = 0; p < LOSS_PARTS; p++) {
+        vec_scale(r->part[p].score, gradient, r->part[p].n);
+    }
+    r->positive = -gradient * sum;
+    return (double)(largest - positive) + log((double)sum + (double)own);
 }
 
 double triplet_logistic_row_naive(const struct loss *l, struct loss_row *r, float weight)
 {
-    size_t n = loss_row_count(r);
-    double each = n > 0 ? 1 / (double)n : 0;
     double sigma = (double)l->scale;
-    double loss = 0;
+    double sum = 0;
     double slope = 0;
-    for (size_t p = 0; p < LOSS_PARTS; p++) {
-        for (size_t j = 0; j < r->part[p].n; j++) {
-            double x = sigma * ((double)r->part[p].score[j] - (double)r->positive);
-            loss += each * (x > 0 ? x + log1p(exp(-x)) : log1p(exp(x)));
-            double gradient = (double)weight * sigma * each / (1 + exp(-x));
-            r->part[p].score[j] = (float)gradient;
-            slope += gradient;
+    for (int pass = 0; pass < 2; pass++) {
+        for (size_t p = 0; p < LOSS_PARTS; p++) {
+            for (size_t j = 0; j < r->part[p].n; j++) {
+                if (pass == 0) {
+                    sum += exp(sigma * ((double)r->part[p].score[j] - (double)r->positive));
+                    continue;
+                }
+                double x = exp(sigma * ((double)r->part[p].score[j] - (double)r->positive));
+                double gradient = (double)weight * sigma * x / (1 + sum);
+                r->part[p].score[j] = (float)gradient;
+                slope += gradient;
+            }
         }
     }
     r->positive = (float)-slope;
-    return loss;
+    return log1p(sum);
 }

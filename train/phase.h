@@ -63,8 +63,8 @@ struct worker {
     int32_t *history;
     int32_t *first_of, *next_of; /* [n_items], [candidates]: where an item is among the candidates, NO_SLOT: nowhere */
     struct own_negatives own;
-    struct row_sums *sums;       /* by parameter with clipping, when all are needed at once; else one for all */
-    double square;               /* of the length of the gradient that it owns, with clipping */
+    struct row_sums *sums; /* by parameter with clipping, when all are needed at once; else one for all */
+    double square;         /* of the length of the gradient that it owns, with clipping */
     double loss;
     float scale_gradient; /* of the logarithm of the loss's scale, when that is learned */
 };

@@ -34,8 +34,8 @@ void phase_backward(struct worker *w)
         normalize_backward(item_gradient, t->item_vectors + w->users.begin * t->dim, w->norms[SIDE_ITEM], n, t->dim);
         normalize_backward(item_gradient + n * t->dim, t->item_vectors + (t->count + w->negatives.begin) * t->dim,
                            w->norms[SIDE_ITEM] + n, negatives, t->dim);
-        normalize_backward(item_gradient + (n + negatives) * t->dim, w->own.vector,
-                           w->norms[SIDE_ITEM] + n + negatives, own, t->dim);
+        normalize_backward(item_gradient + (n + negatives) * t->dim, w->own.vector, w->norms[SIDE_ITEM] + n + negatives,
+                           own, t->dim);
     }
     tower_backward(&t->model->towers[SIDE_USER], &w->pass[SIDE_USER], n, &w->gradient[SIDE_USER]);
     tower_backward(&t->model->towers[SIDE_ITEM], &w->pass[SIDE_ITEM], n + negatives + own, &w->gradient[SIDE_ITEM]);

@@ -117,8 +117,9 @@ static int encode_row(struct worker *w, size_t i)
     uint32_t item = t->items[i];
     struct rng r;
     sampler_row_rng(&t->sampler, t->epoch, t->batch * t->batch_size + i, &r);
-    if (encode_user(w, t->user[i], t->event[i]) < 0 || hide_values(&w->rows[SIDE_USER], &t->config->user_tower, &r) < 0 ||
-        encode_item(w, item) < 0 || hide_values(&w->rows[SIDE_ITEM], &t->config->item_tower, &r) < 0) {
+    if (encode_user(w, t->user[i], t->event[i]) < 0 ||
+        hide_values(&w->rows[SIDE_USER], &t->config->user_tower, &r) < 0 || encode_item(w, item) < 0 ||
+        hide_values(&w->rows[SIDE_ITEM], &t->config->item_tower, &r) < 0) {
         return -1;
     }
     if (t->sampler.own_max > 0) {
@@ -183,7 +184,7 @@ static void publish_vectors(struct worker *w, enum side side, size_t local, floa
 static void publish_log_q(struct trainer *t, size_t begin, size_t end)
 {
     for (size_t i = begin; i < end; i++) {
-        t->log_q[i] = t->config->loss.logq ? sampler_log_q(&t->sampler, t->items[i]) : 0.0f;
+        t->log_q[i] = sampler_log_q(&t->sampler, t->items[i]);
     }
 }
 

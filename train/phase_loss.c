@@ -59,8 +59,8 @@ static void loss_of_row(struct worker *w, size_t i, struct loss_part shared)
     const float *user = t->user_vectors + i * t->dim;
     const float *positive = t->item_vectors + i * t->dim;
     float *user_gradient = w->gradient[SIDE_USER].output + local * t->dim;
-    float *own_gradient = w->gradient[SIDE_ITEM].output +
-                          (range_size(w->users) + range_size(w->negatives) + first_own) * t->dim;
+    float *own_gradient =
+        w->gradient[SIDE_ITEM].output + (range_size(w->users) + range_size(w->negatives) + first_own) * t->dim;
     const float *weights = t->events->weight;
     float weight = weights == NULL ? 1.0f : weights[t->event[i]] * t->weight_scale;
 

@@ -71,8 +71,7 @@ static int open_sources(struct sampler *s, const struct train_config *config, co
             continue;
         }
         bool shared = kinds[i]->probability != NULL && config->negatives.draw == DRAW_BATCH;
-        struct negative_source *source =
-            shared ? &s->shared[s->n_shared_sources++] : &s->own[s->n_own_sources++];
+        struct negative_source *source = shared ? &s->shared[s->n_shared_sources++] : &s->own[s->n_own_sources++];
         *source = (struct negative_source){.kind = kinds[i], .rate = rate, .n_items = s->n_items};
         if (kinds[i]->init(source, config, d, events, e) < 0) {
             return -1;
@@ -91,6 +90,7 @@ int sampler_init(struct sampler *s, const struct train_config *config, const str
                           .n_events = events->n,
                           .n_items = (uint32_t)d->n_items,
                           .in_batch = config->negatives.in_batch,
+                          .corrects = config->loss.logq,
                           .batch_size = batch_size,
                           .streaming = config->loss.logq && config->loss.logq_estimator == LOGQ_STREAMING};
     if (events->n > UINT32_MAX) {
@@ -187,6 +187,9 @@ void sampler_observe(struct sampler *s, uint32_t step, const uint32_t *positives
 
 float sampler_log_q(const struct sampler *s, uint32_t item)
 {
+    if (!s->corrects) {
+        return 0;
+    }
     if (!s->streaming) {
         return s->item_log_q[item];
     }

@@ -35,7 +35,7 @@ struct sampler {
     size_t own_max;  /* drawn for a row, at most */
     struct negative_source shared[SAMPLER_SOURCES], own[SAMPLER_SOURCES];
     size_t n_shared_sources, n_own_sources;
-    bool in_batch;
+    bool in_batch, corrects; /* corrects: loss.logq */
     size_t batch_size;
     bool streaming;             /* in-batch probabilities are estimated, else counted */
     struct frequency frequency; /* streaming */
@@ -63,15 +63,15 @@ void sampler_draw_shared(const struct sampler *s, uint32_t epoch, size_t batch, 
 void sampler_row_rng(const struct sampler *s, uint32_t epoch, uint64_t row, struct rng *r);
 
 /* A row's own negatives: items [at most own_max], none of them refused by `taken` (may be NULL; `arg` is its own), and
- * the log q of each. Returns how many. */
-size_t sampler_draw_own(const struct sampler *s, uint32_t user, struct rng *r, bool (*taken)(const void *arg, uint32_t item),
-                        const void *arg, uint32_t *items, float *log_q);
+ * the log q of each (0 without correction). Returns how many. */
+size_t sampler_draw_own(const struct sampler *s, uint32_t user, struct rng *r,
+                        bool (*taken)(const void *arg, uint32_t item), const void *arg, uint32_t *items, float *log_q);
 
 /* Streaming: tells the estimator what batch `step` (from 1, over all epochs) holds. Else nothing to do. */
 void sampler_observe(struct sampler *s, uint32_t step, const uint32_t *positives, size_t n);
 
 /* log of the expected appearances of an item among a row's candidates: batch_size p for in-batch negatives, n p' for n
- * drawn ones; 0 for an item that can never be a candidate. */
+ * drawn ones; 0 for an item that can never be a candidate, and without correction. */
 float sampler_log_q(const struct sampler *s, uint32_t item);
 
 #endif

@@ -332,8 +332,8 @@ static int worker_init(struct worker *w, struct trainer *t, unsigned id, struct 
     w->sums = mem_array(t->model->n_parameters, sizeof *w->sums);
     w->first_of = mem_array(t->d->n_items, sizeof *w->first_of);
     w->next_of = mem_array(t->max_candidates, sizeof *w->next_of);
-    bool complete = w->scores != NULL && w->item_partial != NULL && w->history != NULL &&
-                    w->first_of != NULL && w->next_of != NULL && w->sums != NULL;
+    bool complete = w->scores != NULL && w->item_partial != NULL && w->history != NULL && w->first_of != NULL &&
+                    w->next_of != NULL && w->sums != NULL;
     if (!complete) {
         return err_nomem(e);
     }

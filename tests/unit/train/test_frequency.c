@@ -104,7 +104,7 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_regular_items), cmocka_unit_test(test_twice_in_a_batch),
+        cmocka_unit_test(test_regular_items),  cmocka_unit_test(test_twice_in_a_batch),
         cmocka_unit_test(test_follows_change), cmocka_unit_test(test_collisions),
         cmocka_unit_test(test_no_memory),
     };

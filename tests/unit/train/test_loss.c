@@ -15,7 +15,8 @@
 #include "train/loss.h"
 
 enum { MAX = 301, TYPES = 5 };
-static const enum loss_type types[TYPES] = {LOSS_SOFTMAX, LOSS_BILATERAL, LOSS_POINTWISE, LOSS_TRIPLET_HINGE, LOSS_TRIPLET_LOGISTIC};
+static const enum loss_type types[TYPES] = {LOSS_SOFTMAX, LOSS_BILATERAL, LOSS_POINTWISE, LOSS_TRIPLET_HINGE,
+                                            LOSS_TRIPLET_LOGISTIC};
 
 /* A row with room of its own. */
 struct row {
@@ -253,9 +254,12 @@ static void test_known_answers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_losses_are_their_formulas), cmocka_unit_test(test_extreme_scores),
-        cmocka_unit_test(test_nothing_counts),            cmocka_unit_test(test_masked_is_absent),
-        cmocka_unit_test(test_naive_by_differences),      cmocka_unit_test(test_known_answers),
+        cmocka_unit_test(test_losses_are_their_formulas),
+        cmocka_unit_test(test_extreme_scores),
+        cmocka_unit_test(test_nothing_counts),
+        cmocka_unit_test(test_masked_is_absent),
+        cmocka_unit_test(test_naive_by_differences),
+        cmocka_unit_test(test_known_answers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -433,11 +433,17 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_orders),
-        cmocka_unit_test(test_users_of_events), cmocka_unit_test(test_log_q),
-        cmocka_unit_test(test_negatives),       cmocka_unit_test(test_log_q_by_counting),
-        cmocka_unit_test(test_row_streams),     cmocka_unit_test(test_many_events),
-        cmocka_unit_test(test_popularity), cmocka_unit_test(test_taken), cmocka_unit_test(test_lists),
-        cmocka_unit_test(test_streaming), cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_users_of_events),
+        cmocka_unit_test(test_log_q),
+        cmocka_unit_test(test_negatives),
+        cmocka_unit_test(test_log_q_by_counting),
+        cmocka_unit_test(test_row_streams),
+        cmocka_unit_test(test_many_events),
+        cmocka_unit_test(test_popularity),
+        cmocka_unit_test(test_taken),
+        cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_streaming),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

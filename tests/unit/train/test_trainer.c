@@ -53,13 +53,18 @@ static const struct variant variants[] = {
     {lab_ids, {"similarity=cosine", "negatives.uniform=3", "optimizer.batch_size=300"}},
     {lab_full, {"loss={type: softmax, temperature: 0.5, learn: true}", "negatives.popularity=9"}},
     {lab_wide, {"negatives.uniform=4", "negatives.popularity=3", "negatives.draw=row"}},
+    {lab_ids, {"negatives.uniform=4", "negatives.draw=row", "loss.logq=false", "negatives.in_batch=false"}},
     {lab_wide, {"loss={type: softmax, temperature: 0.5, logq_estimator: streaming}", "negatives.popularity=3"}},
     {lab_full, {"loss={type: bilateral, temperature: 0.5, balance: 1.3}", "negatives.uniform=20"}},
-    {lab_full, {"loss={type: pointwise, scale: 2, negatives_per_positive: 2, learn: true}"}},
-    {lab_ids, {"loss={type: pointwise, scale: 1}", "negatives.in_batch=true"}},
-    {lab_full, {"loss={type: triplet_hinge, margin: 0.4}", "similarity=cosine"}},
-    {lab_wide, {"loss={type: triplet_hinge, margin: 1}", "negatives.in_batch=true", "negatives.uniform=2"}},
-    {lab_full, {"loss={type: triplet_logistic, sigma: 3}", "similarity=cosine"}},
+    {lab_full,
+     {"loss={type: pointwise, scale: 2, negatives_per_positive: 2, learn: true}",
+      "negatives={in_batch: false, uniform: 3}"}},
+    {lab_ids, {"loss={type: pointwise, scale: 1}"}},
+    {lab_full,
+     {"loss={type: triplet_hinge, margin: 0.4}", "negatives={in_batch: false, uniform: 4}", "similarity=cosine"}},
+    {lab_wide, {"loss={type: triplet_hinge, margin: 1}", "negatives.uniform=2"}},
+    {lab_full,
+     {"loss={type: triplet_logistic, sigma: 3}", "negatives={in_batch: false, uniform: 4}", "similarity=cosine"}},
     {lab_ids, {"loss={type: triplet_logistic, sigma: 1}", "negatives.uniform=3", "negatives.popularity=2"}},
 };
 enum { VARIANTS = sizeof variants / sizeof *variants };
@@ -320,7 +325,7 @@ struct plain {
     size_t count, candidates;
     uint32_t candidate[1024], negative[64];
     uint32_t own_now, user_now; /* of the row at hand */
-    float *user, *item; /* [count, dim], [n_items, dim] */
+    float *user, *item;         /* [count, dim], [n_items, dim] */
     size_t dim;
 };
 
@@ -422,7 +427,7 @@ static double loss_of(const struct plain *p, size_t row, uint32_t own, const uin
             [LOSS_BILATERAL] = exp(s / c->loss.temperature - (c->loss.logq ? log_q(p, items[j]) : 0)),
             [LOSS_POINTWISE] = c->loss.negatives_per_positive / (double)n * softplus(c->loss.scale * s),
             [LOSS_TRIPLET_HINGE] = fmax(0, c->loss.margin + s - positive) / (double)n,
-            [LOSS_TRIPLET_LOGISTIC] = softplus(c->loss.sigma * (s - positive)) / (double)n,
+            [LOSS_TRIPLET_LOGISTIC] = exp(c->loss.sigma * (s - positive)),
         };
         sum += terms[c->loss.type];
     }
@@ -432,7 +437,7 @@ static double loss_of(const struct plain *p, size_t row, uint32_t own, const uin
     if (c->loss.type == LOSS_BILATERAL) {
         return c->loss.balance * log(sum) - positive / c->loss.temperature;
     }
-    return c->loss.type == LOSS_SOFTMAX ? log1p(sum) : sum;
+    return c->loss.type == LOSS_TRIPLET_HINGE ? sum : log1p(sum);
 }
 
 static bool never(const void *arg, uint32_t item)
@@ -886,11 +891,11 @@ static void test_two_groups(void **state)
          "user_tower.features.0.dim=2", "item_tower.features.0.dim=2"},
         {"similarity=cosine", "loss={type: softmax, temperature: 0.2, logq_estimator: streaming}",
          "user_tower.features.0.dim=4", "item_tower.features.0.dim=4"},
-        {"similarity=cosine", "loss={type: pointwise, learn: true}", "user_tower.features.0.dim=4",
-         "item_tower.features.0.dim=4"},
-        {"similarity=cosine", "loss={type: triplet_hinge}", "user_tower.features.0.dim=2",
-         "item_tower.features.0.dim=2"},
-        {"similarity=dot", "loss={type: triplet_logistic, sigma: 1}", "negatives.popularity=4",
+        {"similarity=cosine", "loss={type: pointwise, learn: true}", "negatives={in_batch: false, uniform: 3}",
+         "user_tower.features.0.dim=4", "item_tower.features.0.dim=4"},
+        {"similarity=cosine", "loss={type: triplet_hinge}", "negatives={in_batch: false, uniform: 4}",
+         "user_tower.features.0.dim=2", "item_tower.features.0.dim=2"},
+        {"similarity=dot", "loss={type: triplet_logistic, sigma: 1}", "negatives={in_batch: false, popularity: 4}",
          "user_tower.features.0.dim=2", "item_tower.features.0.dim=2"},
     };
     write_groups();
