@@ -202,9 +202,8 @@ static const struct param rows[] = {
      .unit = "items",
      .sentence = "mined: how many of the window, drawn at random, are kept for a user (all of a "
                  "smaller window)"},
-    {"negatives.hard.easy_per_hard", PARAM_FLOAT, AT(negatives.hard.easy_per_hard), .default_text = "100",
-     .min = 0.01, .max = 1e6,
-     .sentence = "how many of the other negatives a row meets for each hard one"},
+    {"negatives.hard.easy_per_hard", PARAM_FLOAT, AT(negatives.hard.easy_per_hard), .default_text = "100", .min = 0.01,
+     .max = 1e6, .sentence = "how many of the other negatives a row meets for each hard one"},
     {"negatives.exposed", PARAM_INT, AT(negatives.exposed), .default_text = "0", .min = 0, .max = 1000,
      .unit = "items a row",
      .sentence = "negatives from what the user was shown and did not click (events whose label is below label_min); "
