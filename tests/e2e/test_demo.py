@@ -112,13 +112,13 @@ def test_the_movielens_configuration_trains(tmp_path):
     assert json.loads((tmp_path / "report.json").read_text())["metrics"]["users"] > 0
 
 
-@pytest.mark.parametrize("name", ["gowalla.yaml", "matrix-completion.yaml"])
+@pytest.mark.parametrize("name", ["gowalla.yaml", "gowalla-bilateral.yaml", "matrix-completion.yaml"])
 def test_the_other_training_examples_train(tmp_path, name):
     rows = [("user_id", "item_id", "ts")] + [(u, i, 1000 + n) for n, (u, i) in enumerate(pairs())]
     write_rows(tmp_path / "events.csv", rows, ",")
     sets = ["--set", f"data.events.path={tmp_path}/events.csv", "--set", f"output.dir={tmp_path}/models",
             "--set", "optimizer.epochs=1"]
-    if name == "gowalla.yaml":
+    if name.startswith("gowalla"):
         sets += ["--set", f"data.split.test={tmp_path}/events.csv"]
     harness.run(harness.TRAIN, "fit", EXAMPLES / name, *sets,
                 env={**os.environ, **harness.sanitizer_option("TSAN_OPTIONS", "report_bugs=0")})
@@ -132,5 +132,5 @@ def test_the_serving_example_is_a_good_configuration(world):
 
 
 def test_every_example_is_tested():
-    known = {"gowalla.yaml", "matrix-completion.yaml", "recalld.yaml", "movielens/train.yaml"}
+    known = {"gowalla.yaml", "gowalla-bilateral.yaml", "matrix-completion.yaml", "recalld.yaml", "movielens/train.yaml"}
     assert {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.yaml")} == known
