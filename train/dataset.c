@@ -420,7 +420,13 @@ static int load(struct loader *l, struct err *e)
         dataset_read_pairs(l->d, config, config->negatives.hard.file, &l->d->hard, e) < 0) {
         return -1;
     }
-    return config->negatives.allow_exposed ? dataset_read_exposed(l->d, config, l->test_begins, e) : 0;
+    if (!config->negatives.allow_exposed) {
+        return 0;
+    }
+    log_warn(
+        "negatives.exposed: what was shown and not clicked was good enough to be recalled; as a negative it usually "
+        "costs recall: compare with a model without it");
+    return dataset_read_exposed(l->d, config, l->test_begins, e);
 }
 
 static struct side_state side_init(const struct train_config *config, enum side side)
