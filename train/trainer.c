@@ -23,7 +23,7 @@ struct range range_share(size_t total, unsigned i, unsigned n)
 
 static size_t count_batches(const struct trainer *t)
 {
-    return (t->sampler.n_events + t->batch_size - 1) / t->batch_size;
+    return t->batch_size == 0 ? 0 : (t->sampler.n_events + t->batch_size - 1) / t->batch_size;
 }
 
 static void ask_watch(struct trainer *t, size_t batch)
