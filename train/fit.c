@@ -232,7 +232,7 @@ static int resume(struct fit *f, uint32_t epochs, uint32_t *epoch, struct err *e
     };
     read_state(f, state);
     bool keeps_best = f->run == RUN_VALIDATION && f->best_epoch > 0 && !f->config->optimizer.early_stop.refit;
-    if (keeps_best && (f->best = model_new(&f->d->schema, 0, e)) == NULL) {
+    if (keeps_best && (f->best = new_model(f->config, f->d, 0, e)) == NULL) {
         return -1;
     }
     struct checkpoint_array *arrays = make_arrays(f, &n);

@@ -11,13 +11,13 @@ import pytest
 import harness
 from train_tools import bundles, digest, fit, make_data, need_root_mount, sets, train
 
-# Rows at rest, momentum and a schedule; a validation run and a refit; the best weights kept; no state but the sums
+# Rows at rest, momentum and a schedule; a validation run and a refit; the best weights kept, a learned temperature among them
 VARIANTS = {
     "adam": {"optimizer__type": "adam", "optimizer__lr": 0.003, "optimizer__schedule": "{type: cosine, warmup: 3}",
              "optimizer__clip_norm": 1},
     "refit": {"optimizer__early_stop": "{metric: recall@10, patience: 1}"},
     "keep": {"optimizer__early_stop": "{metric: recall@10, patience: 2, refit: false}", "optimizer__type": "sgd",
-             "optimizer__lr": 1},
+             "optimizer__lr": 1, "loss__learn": "true"},
 }
 COMMON = {"threads": 2, "optimizer__batch_size": 512, "index__engine": "flat", "index__factory": "null",
           "index__target_recall": "null", "checkpoint__every": "1ms"}
