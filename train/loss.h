@@ -40,7 +40,7 @@ struct loss {
 /* Some of a row's negatives: similarities in, gradients out, in place; 0 where one did not count. */
 struct loss_part {
     float *score;       /* [n] */
-    const float *log_q; /* [n]; zeros without correction */
+    const float *log_q; /* [n]; zeros, or NULL, without correction */
     size_t n;
 };
 

@@ -14,7 +14,7 @@ SIMD_CLONES static float make_logits(float *row, size_t n, float scale, const fl
 {
     float largest = -INFINITY;
     for (size_t j = 0; j < n; j++) {
-        float logit = row[j] * scale - log_q[j];
+        float logit = row[j] * scale - (log_q == NULL ? 0.0f : log_q[j]);
         row[j] = logit;
         largest = logit > largest ? logit : largest;
     }

@@ -9,8 +9,6 @@
  */
 #include <math.h>
 
-#include "core/vecexp.h"
-#include "core/vecmath.h"
 #include "train/loss_kinds.h"
 
 double triplet_hinge_row(const struct loss *l, struct loss_row *r, float weight)
@@ -51,28 +49,17 @@ double triplet_hinge_row_naive(const struct loss *l, struct loss_row *r, float w
     return loss;
 }
 
-/* log(1 + x) of the sum x of all negatives' exponentials: as softmax without a correction. */
+/* log(1 + x) of the sum x of all negatives' exponentials: softmax without a correction. */
 double triplet_logistic_row(const struct loss *l, struct loss_row *r, float weight)
 {
-    float positive = l->scale * r->positive;
-    float largest = positive;
+    struct loss_row plain = *r;
+    plain.positive_log_q = 0;
     for (size_t p = 0; p < LOSS_PARTS; p++) {
-        for (size_t j = 0; j < r->part[p].n; j++) {
-            float x = r->part[p].score[j] *= l->scale;
-            largest = x > largest ? x : largest;
-        }
+        plain.part[p].log_q = NULL;
     }
-    float sum = 0;
-    for (size_t p = 0; p < LOSS_PARTS; p++) {
-        sum += vec_exp_sum(r->part[p].score, largest, r->part[p].n);
-    }
-    float own = expf(positive - largest);
-    float gradient = weight * l->scale / (sum + own);
-    for (size_t p = 0; p < LOSS_PARTS; p++) {
-        vec_scale(r->part[p].score, gradient, r->part[p].n);
-    }
-    r->positive = -gradient * sum;
-    return (double)(largest - positive) + log((double)sum + (double)own);
+    double loss = softmax_row(l, &plain, weight);
+    r->positive = plain.positive;
+    return loss;
 }
 
 double triplet_logistic_row_naive(const struct loss *l, struct loss_row *r, float weight)

@@ -32,6 +32,7 @@ struct negative_kind {
     const char *name;
     /* Draws a row, or a batch, meets on average; 0: not in use. `easy`: negatives that a row meets without this kind. */
     double (*rate)(const struct train_config *config, double easy);
+    /* NULL: nothing to do. */
     int (*init)(struct negative_source *s, const struct train_config *config, const struct dataset *d,
                 const struct interactions *events, struct err *e);
     /* An item, or NEGATIVE_NONE when the user's list is empty. */

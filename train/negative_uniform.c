@@ -6,17 +6,6 @@ static double uniform_rate(const struct train_config *config, double easy)
     return config->negatives.uniform;
 }
 
-static int uniform_init(struct negative_source *s, const struct train_config *config, const struct dataset *d,
-                        const struct interactions *events, struct err *e)
-{
-    (void)s;
-    (void)config;
-    (void)d;
-    (void)events;
-    (void)e;
-    return 0;
-}
-
 static uint32_t uniform_draw(const struct negative_source *s, uint32_t user, struct rng *r)
 {
     (void)user;
@@ -30,5 +19,5 @@ static double uniform_probability(const struct negative_source *s, uint32_t item
 }
 
 const struct negative_kind negative_uniform = {
-    "uniform", uniform_rate, uniform_init, uniform_draw, uniform_probability,
+    "uniform", uniform_rate, NULL, uniform_draw, uniform_probability,
 };

@@ -73,7 +73,7 @@ static int open_sources(struct sampler *s, const struct train_config *config, co
         bool shared = kinds[i]->probability != NULL && config->negatives.draw == DRAW_BATCH;
         struct negative_source *source = shared ? &s->shared[s->n_shared_sources++] : &s->own[s->n_own_sources++];
         *source = (struct negative_source){.kind = kinds[i], .rate = rate, .n_items = s->n_items};
-        if (kinds[i]->init(source, config, d, events, e) < 0) {
+        if (kinds[i]->init != NULL && kinds[i]->init(source, config, d, events, e) < 0) {
             return -1;
         }
         s->n_shared += shared ? (size_t)rate : 0;
