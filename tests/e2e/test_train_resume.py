@@ -11,7 +11,7 @@ import pytest
 import harness
 from train_tools import bundles, digest, fit, make_data, need_root_mount, sets, train
 
-# Rows at rest, momentum and a schedule; a validation run and a refit; the best weights kept, a learned temperature among them
+# Rows at rest, momentum and a schedule; a validation run and a refit; the best weights kept, a learned temperature too
 VARIANTS = {
     "adam": {"optimizer__type": "adam", "optimizer__lr": 0.003, "optimizer__schedule": "{type: cosine, warmup: 3}",
              "optimizer__clip_norm": 1},
