@@ -20,6 +20,9 @@
 typedef float vec8 __attribute__((vector_size(32), aligned(4), may_alias));
 typedef int32_t ivec8 __attribute__((vector_size(32), aligned(4), may_alias));
 
+/* The larger of two, number by number; `b` where one is NaN. */
+#define VEC8_MAX(a, b) ((vec8)(((ivec8)(a) & ((a) > (b))) | ((ivec8)(b) & ~((a) > (b)))))
+
 /* exp of 8 numbers in (-87.3, 88): 2^n * p(r) with x = n ln 2 + r. A macro since vectors wider than the baseline's
  * registers can't be passed to functions. */
 #define VEC8_EXP(result, x)                                               \

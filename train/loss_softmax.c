@@ -12,11 +12,23 @@
 /* logits [n] in place of similarities. Returns the largest. */
 SIMD_CLONES static float make_logits(float *row, size_t n, float scale, const float *log_q)
 {
+    vec8 most = {-INFINITY, -INFINITY, -INFINITY, -INFINITY, -INFINITY, -INFINITY, -INFINITY, -INFINITY};
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        vec8 logit = *(vec8 *)(row + i) * scale;
+        if (log_q != NULL) {
+            logit -= *(const vec8 *)(log_q + i);
+        }
+        *(vec8 *)(row + i) = logit;
+        most = VEC8_MAX(logit, most);
+    }
     float largest = -INFINITY;
-    for (size_t j = 0; j < n; j++) {
-        float logit = row[j] * scale - (log_q == NULL ? 0.0f : log_q[j]);
-        row[j] = logit;
-        largest = logit > largest ? logit : largest;
+    for (int lane = 0; lane < 8; lane++) {
+        largest = most[lane] > largest ? most[lane] : largest;
+    }
+    for (; i < n; i++) {
+        row[i] = row[i] * scale - (log_q == NULL ? 0.0f : log_q[i]);
+        largest = row[i] > largest ? row[i] : largest;
     }
     return largest;
 }

@@ -62,6 +62,7 @@ struct worker {
     float *item_partial;  /* [batch + shared negatives, dim] */
     int32_t *history;
     int32_t *first_of, *next_of; /* [n_items], [candidates]: where an item is among the candidates, NO_SLOT: nowhere */
+    uint64_t *among;              /* [n_items / 64, rounded up] bits: is the item among them? */
     struct own_negatives own;
     struct row_sums *sums; /* by parameter with clipping, when all are needed at once; else one for all */
     double square;         /* of the length of the gradient that it owns, with clipping */

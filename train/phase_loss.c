@@ -10,12 +10,14 @@
 
 #include "core/vecmath.h"
 
-/* Makes first_of and next_of chains of the positions of each item among the batch's candidates, or takes them back. */
+/* Makes first_of and next_of chains of the positions of each item among the batch's candidates, and notes which items are
+ * there at all; or takes it back. */
 static void chain_candidates(struct worker *w, const uint32_t *items, size_t n)
 {
     for (size_t j = 0; j < n; j++) {
         w->next_of[j] = w->first_of[items[j]];
         w->first_of[items[j]] = (int32_t)j;
+        w->among[items[j] / 64] |= UINT64_C(1) << items[j] % 64;
     }
 }
 
@@ -23,11 +25,16 @@ static void unchain_candidates(struct worker *w, const uint32_t *items, size_t n
 {
     for (size_t j = 0; j < n; j++) {
         w->first_of[items[j]] = NO_SLOT;
+        w->among[items[j] / 64] = 0;
     }
 }
 
+/* Few of the items that users know are candidates: the bits say so from the first-level cache, the chains are not there. */
 static void mask_item(const struct worker *w, uint32_t item, float *scores)
 {
+    if ((w->among[item / 64] >> item % 64 & 1) == 0) {
+        return;
+    }
     for (int32_t j = w->first_of[item]; j != NO_SLOT; j = w->next_of[j]) {
         scores[j] = -INFINITY;
     }

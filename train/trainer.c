@@ -332,8 +332,9 @@ static int worker_init(struct worker *w, struct trainer *t, unsigned id, struct 
     w->sums = mem_array(t->model->n_parameters, sizeof *w->sums);
     w->first_of = mem_array(t->d->n_items, sizeof *w->first_of);
     w->next_of = mem_array(t->max_candidates, sizeof *w->next_of);
+    w->among = mem_array(t->d->n_items / 64 + 1, sizeof *w->among);
     bool complete = w->scores != NULL && w->item_partial != NULL && w->history != NULL && w->first_of != NULL &&
-                    w->next_of != NULL && w->sums != NULL;
+                    w->next_of != NULL && w->among != NULL && w->sums != NULL;
     if (!complete) {
         return err_nomem(e);
     }
@@ -361,6 +362,7 @@ static void worker_release(struct worker *w)
     mem_free(w->history);
     mem_free(w->first_of);
     mem_free(w->next_of);
+    mem_free(w->among);
 }
 
 static int make_slots(struct trainer *t, struct err *e)
