@@ -78,6 +78,8 @@ void tower_pass_release(struct tower_pass *p)
     *p = (struct tower_pass){0};
 }
 
+enum { ROWS_AHEAD = 8, BAGS_AHEAD = 1 };
+
 /* Pools the table rows of a bag into out [dim]. An empty bag gives zeros. */
 static void pool(float *out, const float *table, const int32_t *index, size_t count, const struct feature *f)
 {
@@ -113,6 +115,19 @@ static void put_feature(float *out, const struct feature *f, const float *table,
     }
 }
 
+/* Asks for the table rows of one feature of one row: tables are larger than the caches, and rows anywhere in them. */
+static void prefetch_feature(const struct feature *f, const float *table, const struct feature_column *c, size_t row)
+{
+    enum { LINE = 64 / sizeof(float) };
+    size_t count;
+    const int32_t *index = feature_values(f, c, row, &count);
+    for (size_t i = 0; i < count; i++) {
+        for (size_t j = 0; j < f->dim; j += LINE) {
+            __builtin_prefetch(table + (size_t)index[i] * f->dim + j);
+        }
+    }
+}
+
 void tower_drop_input(const struct tower_spec *spec, float *x, size_t rows, const uint64_t *row_key)
 {
     for (uint32_t i = 0; i < spec->n_features; i++) {
@@ -145,7 +160,11 @@ void tower_forward(const struct tower *t, const struct feature_rows *rows, size_
     for (uint32_t i = 0; i < spec->n_features; i++) {
         const struct feature *f = &spec->features[i];
         float *out = p->input + f->offset;
+        size_t ahead = feature_is_bag(f) ? BAGS_AHEAD : ROWS_AHEAD;
         for (size_t r = 0; r < count; r++) {
+            if (feature_is_embedded(f) && r + ahead < count) {
+                prefetch_feature(f, t->embedding[i], &rows->columns[i], first + r + ahead);
+            }
             put_feature(out + r * spec->input_width, f, t->embedding[i], &rows->columns[i], first + r);
         }
     }

@@ -10,6 +10,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/feature_pack.h"
 #include "core/rng.h"
 #include "core/vecmath.h"
 
@@ -147,6 +148,8 @@ static void find_events(struct worker *w)
     }
 }
 
+enum { ROWS_AHEAD = 8 };
+
 static int encode_share(struct worker *w)
 {
     struct trainer *t = w->t;
@@ -154,6 +157,10 @@ static int encode_share(struct worker *w)
     feature_rows_clear(&w->rows[SIDE_USER]);
     feature_rows_clear(&w->rows[SIDE_ITEM]);
     for (size_t i = w->users.begin; i < w->users.end; i++) {
+        if (i + ROWS_AHEAD < w->users.end) {
+            feature_rows_prefetch(&t->d->rows[SIDE_USER], t->user[i + ROWS_AHEAD]);
+            feature_rows_prefetch(&t->d->rows[SIDE_ITEM], t->items[i + ROWS_AHEAD]);
+        }
         if (encode_row(w, i) < 0) {
             return -1;
         }

@@ -16,6 +16,8 @@
 #include "core/mem.h"
 #include "core/vecmath.h"
 
+enum { UPDATES_AHEAD = 4 };
+
 /* Hands a finished gradient of value[offset .. offset + n) to the optimizer, or to the collector of a test. */
 static void apply(struct trainer *t, int parameter, size_t offset, const float *gradient, size_t n, float scale)
 {
@@ -112,6 +114,18 @@ static void collect_table(struct worker *w, int parameter)
     }
 }
 
+/* Asks for a table row and its optimizer state: rows of a batch are anywhere in a table that no cache holds. */
+static void prefetch_row(const struct parameter *p, size_t row)
+{
+    enum { LINE = 64 / sizeof(float) };
+    const float *arrays[] = {p->value, p->state[0], p->state[1]};
+    for (size_t a = 0; a < sizeof arrays / sizeof arrays[0]; a++) {
+        for (size_t i = 0; arrays[a] != NULL && i < p->columns; i += LINE) {
+            __builtin_prefetch(arrays[a] + row * p->columns + i, 1);
+        }
+    }
+}
+
 static void apply_table(struct worker *w, int parameter, float scale)
 {
     struct trainer *t = w->t;
@@ -121,6 +135,9 @@ static void apply_table(struct worker *w, int parameter, float scale)
         return;
     }
     for (size_t i = 0; i < sums->n; i++) {
+        if (i + UPDATES_AHEAD < sums->n) {
+            prefetch_row(&t->model->parameters[parameter], (size_t)sums->row[i + UPDATES_AHEAD]);
+        }
         apply(t, parameter, (size_t)sums->row[i] * dim, sums->sum + i * dim, dim, scale);
         if (t->moves_idle) {
             t->current[parameter][sums->row[i]] = (uint32_t)t->batch + 1;

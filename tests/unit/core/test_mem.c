@@ -24,6 +24,26 @@ static void arrays_are_zeroed_and_aligned(void **state)
     mem_free(NULL);
 }
 
+/* Large ones come another way: whole huge pages of their own. */
+static void large_arrays_too(void **state)
+{
+    (void)state;
+    const size_t sizes[] = {((size_t)8 << 20) - 64, (size_t)8 << 20, ((size_t)9 << 20) + 17};
+    for (size_t s = 0; s < 3; s++) {
+        unsigned char *p = mem_array(sizes[s], 1);
+        assert_non_null(p);
+        assert_int_equal((uintptr_t)p % 64, 0);
+        for (size_t i = 0; i < sizes[s]; i += 511) {
+            assert_int_equal(p[i], 0);
+        }
+        memset(p, 0xff, sizes[s]);
+        p = mem_resize(p, sizes[s], 2 * sizes[s], 1);
+        assert_non_null(p);
+        assert_int_equal(p[sizes[s] - 1], 0xff);
+        mem_free(p);
+    }
+}
+
 /* volatile: the compiler would otherwise refuse the sizes that the function must refuse */
 static void impossible_sizes_give_null(void **state)
 {
@@ -125,6 +145,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(arrays_are_zeroed_and_aligned),
+        cmocka_unit_test(large_arrays_too),
         cmocka_unit_test(impossible_sizes_give_null),
         cmocka_unit_test(resize_keeps_the_contents),
         cmocka_unit_test(grow_doubles),
