@@ -373,12 +373,9 @@ static int read_pairs(struct run *run, const struct options *o, struct err *e)
 /* What the excluded pairs say: how popular items are, and which users and items are new. */
 static int count_items(struct run *run, struct err *e)
 {
-    run->item_count = mem_array(run->d.n_items, sizeof *run->item_count);
+    run->item_count = interactions_count_items(&run->seen, run->d.n_items);
     if (run->item_count == NULL) {
         return err_nomem(e);
-    }
-    for (size_t i = 0; i < run->seen.n; i++) {
-        run->item_count[run->seen.item[i]]++;
     }
     return slicing_add_events(&run->slicing, run->seen.start, run->d.n_users, run->item_count, run->d.n_items, e);
 }

@@ -91,6 +91,9 @@ int dataset_map_history(struct dataset *d, struct err *e);
 size_t interactions_history(const struct interactions *part, uint32_t user, size_t position, uint32_t last,
                             const int32_t *row, int32_t *out);
 
+/* New array [n_items] (mem_free): how many events each item has. NULL without memory. */
+uint32_t *interactions_count_items(const struct interactions *part, size_t n_items);
+
 /* Cuts a validation part off train by d->cut, about `fraction` of its events, or at most that for CUT_LAST: where the
  * last events of all users would be more, a random part of the users gives theirs. At least one event of a user stays,
  * except with CUT_LATEST. Where these can hold out nothing (one time for all; no user with more events) CUT_RANDOM does. `held` are sets like test: pairs

@@ -356,6 +356,15 @@ size_t interactions_history(const struct interactions *part, uint32_t user, size
     return n;
 }
 
+uint32_t *interactions_count_items(const struct interactions *part, size_t n_items)
+{
+    uint32_t *count = mem_array(n_items, sizeof *count);
+    for (size_t i = 0; count != NULL && i < part->n; i++) {
+        count[part->item[i]]++;
+    }
+    return count;
+}
+
 size_t dataset_history(const struct dataset *d, const struct interactions *part, uint32_t user, size_t position,
                        int32_t *out)
 {

@@ -14,18 +14,14 @@ static int popularity_init(struct negative_source *s, const struct train_config 
                            const struct interactions *events, struct err *e)
 {
     (void)d;
+    uint32_t *count = interactions_count_items(events, s->n_items);
     double *weights = mem_array(s->n_items, sizeof *weights);
-    if (weights == NULL) {
-        return err_nomem(e);
+    for (uint32_t i = 0; count != NULL && weights != NULL && i < s->n_items; i++) {
+        weights[i] = count[i] > 0 ? pow((double)count[i], config->negatives.popularity_alpha) : 0;
     }
-    for (size_t i = 0; i < events->n; i++) {
-        weights[events->item[i]]++;
-    }
-    for (uint32_t i = 0; i < s->n_items; i++) {
-        weights[i] = weights[i] > 0 ? pow(weights[i], config->negatives.popularity_alpha) : 0;
-    }
-    s->alias = alias_new(weights, s->n_items);
+    s->alias = count != NULL && weights != NULL ? alias_new(weights, s->n_items) : NULL;
     mem_free(weights);
+    mem_free(count);
     return s->alias == NULL ? err_nomem(e) : 0;
 }
 

@@ -46,12 +46,9 @@ static float log_expected(double expected)
 
 static int count_log_q(struct sampler *s, const struct interactions *events)
 {
-    uint32_t *count = mem_array(s->n_items, sizeof *count); /* a float stops counting at 2^24 */
+    uint32_t *count = interactions_count_items(events, s->n_items);
     if (count == NULL) {
         return -1;
-    }
-    for (size_t i = 0; i < events->n; i++) {
-        count[events->item[i]]++;
     }
     for (uint32_t i = 0; i < s->n_items; i++) {
         double share = (double)count[i] / (double)events->n;
