@@ -57,12 +57,12 @@ struct worker {
     struct tower_pass pass[2];
     struct tower_gradient gradient[2];
     float *norms[2];      /* [share] */
-    uint64_t *row_key[2]; /* [share] what dropout of a row draws from */
+    uint64_t *row_key[2]; /* [share] what dropout (and hiding, of negatives) draws from */
     float *scores;        /* [SCORE_BLOCK, candidates] */
     float *item_partial;  /* [batch + shared negatives, dim] */
     int32_t *history;
     int32_t *first_of, *next_of; /* [n_items], [candidates]: where an item is among the candidates, NO_SLOT: nowhere */
-    uint64_t *among;              /* [n_items / 64, rounded up] bits: is the item among them? */
+    uint64_t *among;             /* [n_items / 64, rounded up] bits: is the item among them? */
     struct own_negatives own;
     struct row_sums *sums; /* by parameter with clipping, when all are needed at once; else one for all */
     double square;         /* of the length of the gradient that it owns, with clipping */

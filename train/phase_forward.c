@@ -57,7 +57,8 @@ static int encode_user(struct worker *w, uint32_t user, size_t event)
     return feature_rows_set_bag(rows, (uint32_t)t->d->history, w->history, n);
 }
 
-/* What dropout of a row draws from, the same on whatever thread; `row` counts from the batch's first. */
+/* What dropout of a row and hiding of a negative's values draw from, the same on whatever thread; `row` counts from the
+ * batch's first. */
 static uint64_t row_key(const struct trainer *t, enum side side, size_t row)
 {
     uint64_t key = rng_mix(t->config->seed + 0x64726f706f757401u);
@@ -105,9 +106,22 @@ static void mark_taken(struct worker *w, uint32_t user, uint32_t positive)
     }
 }
 
-static int encode_item(struct worker *w, uint32_t item)
+static int encode_item(struct worker *w, uint32_t item, struct rng *r)
 {
-    return feature_rows_copy(&w->rows[SIDE_ITEM], &w->t->d->rows[SIDE_ITEM], item);
+    struct feature_rows *rows = &w->rows[SIDE_ITEM];
+    return feature_rows_copy(rows, &w->t->d->rows[SIDE_ITEM], item) < 0 ||
+                   hide_values(rows, &w->t->config->item_tower, r) < 0
+               ? -1
+               : 0;
+}
+
+/* Drawn negatives hide their values as positives do: were they only hidden in positives, "unknown" would be the mark of one,
+ * and items that are new would score high for everybody. `key` is the row's. */
+static int encode_negative(struct worker *w, uint32_t item, uint64_t key)
+{
+    struct rng r;
+    rng_seed(&r, key, 0);
+    return encode_item(w, item, &r);
 }
 
 /* The row's user, positive and own negatives; the latter two in order behind what is there. */
@@ -119,8 +133,7 @@ static int encode_row(struct worker *w, size_t i)
     struct rng r;
     sampler_row_rng(&t->sampler, t->epoch, t->batch * t->batch_size + i, &r);
     if (encode_user(w, t->user[i], t->event[i]) < 0 ||
-        hide_values(&w->rows[SIDE_USER], &t->config->user_tower, &r) < 0 || encode_item(w, item) < 0 ||
-        hide_values(&w->rows[SIDE_ITEM], &t->config->item_tower, &r) < 0) {
+        hide_values(&w->rows[SIDE_USER], &t->config->user_tower, &r) < 0 || encode_item(w, item, &r) < 0) {
         return -1;
     }
     if (t->sampler.own_max > 0) {
@@ -165,13 +178,15 @@ static int encode_share(struct worker *w)
             return -1;
         }
     }
+    draw_keys(w);
+    const uint64_t *key = w->row_key[SIDE_ITEM] + range_size(w->users);
     for (size_t i = w->negatives.begin; i < w->negatives.end; i++) {
-        if (encode_item(w, t->items[t->count + i]) < 0) {
+        if (encode_negative(w, t->items[t->count + i], *key++) < 0) {
             return -1;
         }
     }
     for (size_t i = 0; i < own_count(w); i++) {
-        if (encode_item(w, w->own.item[i]) < 0) {
+        if (encode_negative(w, w->own.item[i], *key++) < 0) {
             return -1;
         }
     }
@@ -211,7 +226,6 @@ void phase_forward(struct worker *w)
     if (atomic_load(&t->out_of_memory)) { /* rows may be incomplete */
         return;
     }
-    draw_keys(w);
     for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
         tower_forward(&t->model->towers[side], &w->rows[side], 0, w->rows[side].n, &w->pass[side]);
     }

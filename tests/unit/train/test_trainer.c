@@ -756,6 +756,52 @@ static void test_hidden_share(void **state)
     lab_close(&lab);
 }
 
+static const char hidden_negatives_yaml[] =
+    "data:\n"
+    "  events: {path: clicks.csv, user: user_id, item: item_id}\n"
+    "user_tower: {features: [{name: user_id, type: id, dim: 4, unknown_rate: 0}]}\n"
+    "item_tower: {features: [{name: item_id, type: id, dim: 4, unknown_rate: 0.5}]}\n"
+    "similarity: dot\n"
+    "negatives: {in_batch: false, uniform: 64, mask_seen: false}\n"
+    "loss: {temperature: 1, logq: false}\n"
+    "optimizer: {batch_size: 4000}\n";
+
+/* An unknown item scores 1000, all others 0. A quarter of the positives are unknown; of a row's 64 negatives some nearly
+ * always are, and cost the other three quarters 1000 each. Hidden in positives only, "unknown" would cost nobody anything. */
+static void check_hidden_negatives(const char *draw)
+{
+    struct lab lab;
+    struct buf b = BUF_INIT;
+    buf_puts(&b, "user_id,item_id\n");
+    for (unsigned i = 0; i < 4000; i++) {
+        buf_printf(&b, "u%u,i%u\n", i, i % 100);
+    }
+    files_write("clicks.csv", b.data);
+    buf_release(&b);
+    lab_open(&lab, hidden_negatives_yaml, (const char *[]){draw, NULL});
+    for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
+        struct parameter *table = &lab.m->parameters[lab.m->table[side][0]];
+        for (size_t i = 0; i < lab_parameter_size(table); i++) {
+            bool unknown = i / table->columns == SCHEMA_UNKNOWN;
+            table->value[i] = side == SIDE_USER ? 1 : unknown ? 250 : 0;
+        }
+    }
+    float **gradients = lab_gradients_new(lab.m);
+    struct trainer *t = start(&lab, 2);
+    double loss = gradients_of(t, gradients);
+    assert_true(fabs(loss / 1000 - 0.75) < 0.03);
+    trainer_free(t);
+    lab_gradients_free(lab.m, gradients);
+    lab_close(&lab);
+}
+
+static void test_hidden_negatives(void **state)
+{
+    (void)state;
+    check_hidden_negatives("negatives.draw=batch");
+    check_hidden_negatives("negatives.draw=row");
+}
+
 /* Rows that no event of the batch uses have no gradient. */
 static void test_untouched_rows(void **state)
 {
@@ -1159,6 +1205,7 @@ int main(void)
         cmocka_unit_test(test_threads_train_alike),
         cmocka_unit_test(test_hidden_values),
         cmocka_unit_test(test_hidden_share),
+        cmocka_unit_test(test_hidden_negatives),
         cmocka_unit_test(test_untouched_rows),
         cmocka_unit_test(test_history_without_times),
         cmocka_unit_test(test_history_is_strictly_before),
