@@ -97,7 +97,8 @@ def pairs():
     return [(str(u), str((5 * u + 3 * i) % 30)) for u in range(12) for i in range(8)]
 
 
-def test_the_movielens_configuration_trains(tmp_path):
+@pytest.mark.parametrize("name", ["train.yaml", "new-items.yaml"])
+def test_the_movielens_configuration_trains(tmp_path, name):
     write_rows(tmp_path / "ml-100k.user", [("user_id:token", "age:token", "gender:token", "occupation:token")]
                + [(u, 20 + u, "MF"[u % 2], "writer") for u in range(12)], "\t")
     write_rows(tmp_path / "ml-100k.item", [("item_id:token", "movie_title:token_seq", "release_year:token",
@@ -106,8 +107,8 @@ def test_the_movielens_configuration_trains(tmp_path):
                + [(28, "Film 28", "unkonwn", "Drama"), (29, "Film 29", "V", "")], "\t")
     write_rows(tmp_path / "ml-100k.inter", [("user_id:token", "item_id:token", "rating:float", "timestamp:float")]
                + [(u, i, 4 + n % 2, 1000 + n) for n, (u, i) in enumerate(pairs())] + [("1", "2", 3, 5000)], "\t")
-    (tmp_path / "train.yaml").write_text((EXAMPLES / "movielens/train.yaml").read_text())
-    harness.run(harness.TRAIN, "fit", tmp_path / "train.yaml", "--set", "optimizer.epochs=1", "--report",
+    (tmp_path / name).write_text((EXAMPLES / "movielens" / name).read_text())
+    harness.run(harness.TRAIN, "fit", tmp_path / name, "--set", "optimizer.epochs=1", "--report",
                 tmp_path / "report.json", env={**os.environ, **harness.sanitizer_option("TSAN_OPTIONS", "report_bugs=0")})
     assert json.loads((tmp_path / "report.json").read_text())["metrics"]["users"] > 0
 
@@ -132,5 +133,6 @@ def test_the_serving_example_is_a_good_configuration(world):
 
 
 def test_every_example_is_tested():
-    known = {"gowalla.yaml", "gowalla-bilateral.yaml", "matrix-completion.yaml", "recalld.yaml", "movielens/train.yaml"}
+    known = {"gowalla.yaml", "gowalla-bilateral.yaml", "matrix-completion.yaml", "recalld.yaml", "movielens/train.yaml",
+             "movielens/new-items.yaml"}
     assert {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.yaml")} == known
