@@ -10,7 +10,9 @@
 
 #include <string.h>
 
+#include "core/network.h"
 #include "core/simd.h"
+#include "core/vecmath.h"
 
 const char *const activation_words[] = {"relu", "gelu", "leaky_relu", NULL};
 
@@ -161,6 +163,14 @@ void activation_forward(enum activation a, float *y, const float *bias, size_t r
 void activation_backward(enum activation a, float *dy, const float *y, const float *slope, size_t rows, size_t n,
                          float *dbias)
 {
+    enum { ROWS = 64 }; /* summed by themselves: thousands of rows added up one by one would lose two digits */
+    float some[NETWORK_MAX_WIDTH];
     memset(dbias, 0, n * sizeof *dbias);
-    activations[a].backward(dy, y, slope, rows, n, dbias);
+    for (size_t r = 0; r < rows; r += ROWS) {
+        size_t at = r * n;
+        memset(some, 0, n * sizeof *some);
+        activations[a].backward(dy + at, y + at, slope == NULL ? NULL : slope + at, rows - r < ROWS ? rows - r : ROWS, n,
+                                some);
+        vec_add_scaled(dbias, some, 1.0f, n);
+    }
 }

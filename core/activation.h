@@ -28,7 +28,8 @@ bool activation_keeps_slope(enum activation a);
  * NULL. */
 void activation_forward(enum activation a, float *y, const float *bias, size_t rows, size_t n, float *slope);
 
-/* dy [rows, n] = dy * f', given y (the result of the forward pass) and slope; dbias [n] = the sums of its columns. */
+/* dy [rows, n] = dy * f', given y (the result of the forward pass) and slope; dbias [n] = the sums of its columns.
+ * n <= NETWORK_MAX_WIDTH. */
 void activation_backward(enum activation a, float *dy, const float *y, const float *slope, size_t rows, size_t n,
                          float *dbias);
 

@@ -432,6 +432,20 @@ static json_t *make_record(const struct fit *f)
     return o;
 }
 
+/* Cosines are at most 1 apart from 0: a scale that has learned to be so large looks at the hardest negatives alone. It is
+ * a sign of a train part known by heart: the loss falls with it, and what is recalled gets worse. */
+static void warn_of_scale(const struct fit *f)
+{
+    static const double LARGE = 20; /* temperature 0.05 */
+    int scale_at = f->model->loss_scale;
+    double scale = scale_at < 0 ? 0 : exp((double)f->model->parameters[scale_at].value[0]);
+    if (f->d->schema.similarity == SIMILARITY_COSINE && scale > LARGE) {
+        log_warn("loss.learn: similarities are now multiplied with %.3g (temperature %.3g), as happens when a model comes "
+                 "to know its train part by heart: compare with learn: false",
+                 scale, 1 / scale);
+    }
+}
+
 struct model *fit_model(const struct fit_job *job, json_t **record, struct err *e)
 {
     const struct train_config *config = job->config;
@@ -453,6 +467,7 @@ struct model *fit_model(const struct fit_job *job, json_t **record, struct err *
                                                       : train_plain(&f, RUN_PLAIN, config->optimizer.epochs, e);
     }
     if (result == 0) {
+        warn_of_scale(&f);
         *record = make_record(&f);
         result = *record == NULL ? err_nomem(e) : 0;
     }

@@ -1,5 +1,7 @@
 """The command line of recall-train: help, usage, and what each error says."""
 
+import json
+
 import pytest
 
 import harness
@@ -132,6 +134,17 @@ def test_diverging(data, tmp_path):
     last = done.stderr.splitlines()[-1]
     assert "epoch" in last and "optimizer.lr" in last
     assert not (tmp_path / "models" / "current").exists()
+
+
+def test_scale_that_runs_away(data, tmp_path):
+    """A learned temperature that falls below .05 gets a warning that names it; one that stays above gets none."""
+    for lr, start, warns in (0.001, 0.04, True), (0.001, 0.2, False):
+        report = tmp_path / f"{lr}.json"
+        done = train("fit", data / "train.yaml", *sets(output__dir=tmp_path / "models", optimizer__lr=lr, optimizer__epochs=3, loss__learn="true",
+                                                       loss__temperature=start, index__engine="flat", index__factory="null"), "--report", report)
+        temperature = json.loads(report.read_text())["train"]["temperature"]
+        assert (temperature < 0.05) == warns
+        assert (f"(temperature {temperature:.3g})" in done.stderr) == warns == ("loss.learn" in done.stderr)
 
 
 def test_parameters():

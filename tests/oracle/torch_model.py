@@ -168,13 +168,47 @@ def tower(side, schema, columns, weights, onehot_widths):
 
 
 # --- losses --------------------------------------------------------------------------------------------------------------
-# positive [rows], negative [rows, candidates] are similarities, counts [rows, candidates] says which negatives count.
+# positive [rows], negative [rows, candidates] are similarities, counts [rows, candidates] says which negatives count; scale is
+# what similarities are multiplied with (1 / temperature, scale or sigma: a number, or the learned tensor). A loss a row.
 
-def softmax(settings, positive, negative, counts, positive_log_q, log_q):
-    scale = 1 / settings["temperature"]
+def corrected(scale, negative, counts, log_q):
+    return (negative * scale - log_q).masked_fill(~counts, -torch.inf)
+
+
+def softmax(settings, scale, positive, negative, counts, positive_log_q, log_q):
     own = positive * scale - positive_log_q
-    others = (negative * scale - log_q).masked_fill(~counts, -torch.inf)
-    return torch.logsumexp(torch.cat([own[:, None], others], 1), 1) - own
+    return torch.logsumexp(torch.cat([own[:, None], corrected(scale, negative, counts, log_q)], 1), 1) - own
 
 
-LOSSES = {"softmax": softmax}
+def bilateral(settings, scale, positive, negative, counts, positive_log_q, log_q):
+    return settings["balance"] * torch.logsumexp(corrected(scale, negative, counts, log_q), 1) - positive * scale
+
+
+def mean_of_those_that_count(x, counts):
+    return (x * counts).sum(1) / counts.sum(1).clamp(min=1)
+
+
+def pointwise(settings, scale, positive, negative, counts, positive_log_q, log_q):
+    softplus = torch.nn.functional.softplus
+    negatives = mean_of_those_that_count(softplus(scale * negative), counts)
+    return softplus(-scale * positive) + settings["negatives_per_positive"] * negatives
+
+
+def triplet_hinge(settings, scale, positive, negative, counts, positive_log_q, log_q):
+    return mean_of_those_that_count(torch.relu(settings["margin"] + negative - positive[:, None]), counts)
+
+
+def triplet_logistic(settings, scale, positive, negative, counts, positive_log_q, log_q):
+    ahead = (scale * (negative - positive[:, None])).masked_fill(~counts, -torch.inf)
+    return torch.log1p(torch.exp(ahead).sum(1))
+
+
+LOSSES = {"softmax": softmax, "bilateral": bilateral, "pointwise": pointwise, "triplet_hinge": triplet_hinge,
+          "triplet_logistic": triplet_logistic}
+
+
+def loss_scale(settings, learned):
+    """`learned` is the logarithm of the scale as a parameter, or None."""
+    if learned is not None:
+        return torch.exp(learned)
+    return {"pointwise": settings["scale"], "triplet_logistic": settings["sigma"]}.get(settings["type"], 1 / settings["temperature"])

@@ -122,6 +122,14 @@ item_tower: {features: [{name: item_id, type: id, dim: 8}], network: {type: none
 """ + REST
 
 SOFTMAX = ["loss.type=softmax", "loss.temperature=0.5"]
+BILATERAL = ["loss.type=bilateral", "loss.temperature=0.5", "loss.balance=1.3"]
+POINTWISE = ["loss.type=pointwise", "loss.scale=4", "loss.negatives_per_positive=2"]
+HINGE = ["loss.type=triplet_hinge", "loss.margin=0.3"]
+LOGISTIC = ["loss.type=triplet_logistic", "loss.sigma=3"]
+LEARNED = ["loss.learn=true"]
+ROW = ["negatives.draw=row"]
+POPULARITY = ["negatives.popularity=9"]
+WEIGHTED = ["data.events.weight=clicked"]  # see make_world
 IN_BATCH = []
 UNIFORM = ["negatives.in_batch=false", "negatives.uniform=31"]
 MIXED = ["negatives.uniform=13"]
@@ -159,6 +167,22 @@ CASES = {
     "cross layers": (EVERY_FEATURE, SOFTMAX + COSINE + network("user", "type=dcn") + network("item", "type=dcn")),
     "cross layers of low rank": (EVERY_FEATURE, SOFTMAX + DOT + network("user", "type=dcn", "cross_rank=2") + network(
         "item", "type=dcn", "cross_rank=4", "cross_layers=3")),
+    "bilateral, every feature, in-batch": (EVERY_FEATURE, BILATERAL + COSINE),
+    "bilateral, uniform, no logQ": (IDS, BILATERAL + COSINE + UNIFORM + NO_LOGQ),
+    "bilateral, drawn by row, dot": (ONEHOT_BAGS, BILATERAL + DOT + UNIFORM + ROW),
+    "softmax, drawn by row, every feature": (EVERY_FEATURE, SOFTMAX + COSINE + UNIFORM + ROW),
+    "softmax, in-batch and popularity by row": (IDS, SOFTMAX + DOT + POPULARITY + ROW),
+    "softmax, learned temperature": (EVERY_FEATURE, SOFTMAX + COSINE + MIXED + LEARNED),
+    "softmax, weighted rows": (IDS, SOFTMAX + COSINE + MIXED + WEIGHTED),
+    "pointwise, every feature, in-batch": (EVERY_FEATURE, POINTWISE + COSINE),
+    "pointwise, drawn by row, dot": (IDS, POINTWISE + DOT + UNIFORM + ROW),
+    "pointwise, drawn by batch, learned scale": (ONEHOT_BAGS, POINTWISE + COSINE + UNIFORM + ["negatives.draw=batch"] + LEARNED),
+    "pointwise, weighted rows, by row": (IDS, POINTWISE + COSINE + UNIFORM + ROW + WEIGHTED),
+    "triplet hinge, every feature, in-batch": (EVERY_FEATURE, HINGE + COSINE),
+    "triplet hinge, drawn by row, dot": (SHARED, HINGE + DOT + UNIFORM + ROW),
+    "triplet logistic, every feature, in-batch": (EVERY_FEATURE, LOGISTIC + COSINE),
+    "triplet logistic, mixed by row, dot": (POOLINGS, LOGISTIC + DOT + MIXED + ROW),
+    "triplet logistic, cross layers": (EVERY_FEATURE, LOGISTIC + COSINE + UNIFORM + network("user", "type=dcn") + network("item", "type=dcn")),
 }
 
 
@@ -171,6 +195,9 @@ def run(*argv):
 def make_world(directory):
     """Synthetic data for all cases, with gaps."""
     run(BUILD / "recall-train", "synth", directory, "--users", USERS, "--items", ITEMS, "--events", EVENTS, "--seed", 5)
+    clicks = directory / "clicks.csv"
+    header, *rows = clicks.read_text().splitlines()
+    clicks.write_text("\n".join([f"{header},clicked"] + [f"{row},{0.25 + i % 3}" for i, row in enumerate(rows)]) + "\n")
 
 
 def probe(directory, case):
@@ -192,6 +219,14 @@ def counting(description, tensors):
         for row, user in enumerate(users):
             counts[row] &= ~torch.isin(candidates, item[start[user]:start[user + 1]])
     return counts
+
+
+def owning(tensors, n, drawn):
+    """[positives, negatives drawn for one row]: whose they are."""
+    owns = torch.zeros(n, drawn, dtype=torch.bool)
+    for row in range(n if drawn else 0):
+        owns[row, int(tensors["own.start"][row]):int(tensors["own.start"][row + 1])] = True
+    return owns
 
 
 def columns_of(side, description, tensors):
@@ -221,13 +256,15 @@ def torch_batch(description, tensors):
     widths = onehot_widths(description, weights)
     user, item = (torch_model.tower(side, description["schema"], columns_of(side, description, tensors), weights, widths)
                   for side in ("user", "item"))
-    n = len(user)
+    n, shared = len(user), len(tensors["items"])
     first = 0 if description["negatives"]["in_batch"] else n
-    log_q = tensors["log_q"].double()
+    log_q = torch.cat([tensors["log_q"].double(), tensors.get("own.log_q", torch.zeros(0)).double()])
+    counts = torch.cat([counting(description, tensors), owning(tensors, n, len(item) - shared)], 1)
     settings = description["loss"]
-    losses = torch_model.LOSSES[settings["type"]](settings, (user * item[:n]).sum(1), user @ item[first:].T,
-                                                  counting(description, tensors), log_q[:n], log_q[first:])
-    loss = losses.mean()
+    scale = torch_model.loss_scale(settings, weights.get("loss.log_scale"))
+    losses = torch_model.LOSSES[settings["type"]](settings, scale, (user * item[:n]).sum(1), user @ item[first:].T,
+                                                  counts, log_q[:n], log_q[first:])
+    loss = (losses * tensors["weight"].double()).mean()
     loss.backward()
     return loss.item(), {name: w.grad for name, w in weights.items()}
 

@@ -71,7 +71,9 @@ static void open_world(struct world *w, const char *path, char **sets, int n_set
     }
     w->d = blas_setup(&e) < 0 ? NULL : dataset_load(w->config, &e);
     w->m = w->d == NULL ? NULL : model_new(&w->d->schema, optimizer_states(w->config->optimizer.type), &e);
-    if (w->m == NULL) {
+    if (w->m == NULL || (w->config->loss.learn &&
+                         model_add_loss_scale(w->m, optimizer_states(w->config->optimizer.type),
+                                              loss_make(w->config).scale, &e) < 0)) {
         fail(e.message);
     }
     model_initialize(w->m, w->config->optimizer.init_scale, w->config->seed);
@@ -133,15 +135,37 @@ static void add_seen(const struct dataset *d)
     ADD_ARRAY("", "seen.item", "", d->train.item, d->train.n);
 }
 
+static json_t *loss_settings(const struct train_config *c)
+{
+    return json_pack("{s:s, s:f, s:b, s:f, s:f, s:f, s:f, s:f}", "type", loss_type_words[c->loss.type], "temperature",
+                     c->loss.temperature, "logq", c->loss.logq, "balance", c->loss.balance, "scale", c->loss.scale,
+                     "negatives_per_positive", c->loss.negatives_per_positive, "margin", c->loss.margin, "sigma",
+                     c->loss.sigma);
+}
+
+/* The rows' own negatives, which stand behind the others in the item rows, and the rows' weights. */
+static void add_row_parts(const struct trainer *t)
+{
+    const struct own_negatives *own = &t->workers[0].own;
+    size_t n = own_count(&t->workers[0]);
+    if (n > 0) {
+        ADD_ARRAY("", "own.start", "", own->start, t->count + 1);
+        ADD_ARRAY("", "own.log_q", "", own->log_q, n);
+    }
+    float *weight = add("", "weight", "", t->count, 0);
+    for (size_t i = 0; i < t->count; i++) {
+        weight[i] = t->events->weight == NULL ? 1.0f : t->events->weight[t->event[i]] * t->weight_scale;
+    }
+}
+
 static void write_all(const struct world *w, const char *out, double loss)
 {
     const struct train_config *c = w->config;
     struct err e = ERR_INIT;
     struct buf path = BUF_INIT;
-    json_t *o = json_pack("{s:o, s:f, s:i, s:{s:s, s:f, s:b}, s:{s:b, s:i, s:b}, s:{s:s, s:f}}", "schema",
+    json_t *o = json_pack("{s:o, s:f, s:i, s:o, s:{s:b, s:i, s:b}, s:{s:s, s:f}}", "schema",
                           schema_to_json(&w->d->schema), "loss_value", loss, "batch_size", (int)c->optimizer.batch_size,
-                          "loss", "type", loss_type_words[c->loss.type], "temperature", c->loss.temperature, "logq",
-                          c->loss.logq, "negatives", "in_batch", c->negatives.in_batch, "uniform",
+                          "loss", loss_settings(c), "negatives", "in_batch", c->negatives.in_batch, "uniform",
                           (int)c->negatives.uniform, "mask_seen", c->negatives.mask_seen, "optimizer", "type",
                           optimizer_type_words[c->optimizer.type], "lr", c->optimizer.lr);
     buf_printf(&path, "%s.json", out);
@@ -207,6 +231,7 @@ static void command_batch(const struct world *w, const char *out)
     ADD_ARRAY("", "items", "", t->items, t->count + t->n_negatives);
     ADD_ARRAY("", "log_q", "", t->log_q, t->count + t->n_negatives);
     ADD_ARRAY("", "users", "", t->user, t->count);
+    add_row_parts(t);
     write_all(w, out, loss);
     for (size_t i = 0; i < w->m->n_parameters; i++) {
         free(gradients[i]);
