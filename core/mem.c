@@ -37,10 +37,11 @@ static void *allocate(size_t count, size_t size)
     if (bytes < HUGE_FROM) {
         return aligned_alloc(ALIGNMENT, bytes);
     }
-    void *p = aligned_alloc(HUGE_PAGE, bytes);
-    if (p != NULL) {
-        madvise(p, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE); /* refused: small pages, as good as before */
+    void *p;
+    if (posix_memalign(&p, HUGE_PAGE, bytes) != 0) { /* aligned_alloc wants a size in whole pages */
+        return NULL;
     }
+    madvise(p, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE); /* refused: small pages, as good as before */
     return p;
 }
 
