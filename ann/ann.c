@@ -30,10 +30,10 @@
 #include "core/mem.h"
 #include "core/vecmath.h"
 
-static const struct ann_engine *const ENGINES[] = {&ann_flat_engine, &ann_faiss_engine};
+static const struct ann_engine *const ENGINES[] = {&ann_flat_engine, &ann_faiss_engine, &ann_native_engine};
 enum { N_ENGINES = sizeof ENGINES / sizeof ENGINES[0], RERANK_ROOM = 12, FIRST_ROOM = 2, NEXT_ROOM = 4 };
 
-const char *const ann_engine_names[] = {"flat", "faiss", NULL}; /* as ENGINES */
+const char *const ann_engine_names[] = {"flat", "faiss", "native", NULL}; /* as ENGINES */
 const char *const ann_strategy_words[] = {"ann", "filtered_ann", "exact"};
 
 /* --- life of an index ---------------------------------------------------------------------------------------------- */
@@ -52,7 +52,7 @@ static struct ann *index_new(const char *engine, const struct ann_vectors *vecto
 {
     const struct ann_engine *found = engine_find(engine);
     if (found == NULL) {
-        err_set(e, "unknown index engine \"%s\": use flat or faiss", engine);
+        err_set(e, "unknown index engine \"%s\": use flat, faiss or native", engine);
         return NULL;
     }
     if (vectors->n >= (size_t)1 << 31 || vectors->dim == 0 || vectors->dim > (uint32_t)1 << 20) {
@@ -166,6 +166,7 @@ struct ann_workspace *ann_workspace_new(const struct ann *index, size_t max_k, s
         err_nomem(e);
         return NULL;
     }
+    ws->engine = index->engine;
     ws->max_k = max_k;
     ws->capacity = max_k > ANN_EFFORT_MAX / RERANK_ROOM ? max_k * RERANK_ROOM : ANN_EFFORT_MAX;
     if (ws->capacity > index->vectors.n) {
@@ -186,6 +187,9 @@ void ann_workspace_free(struct ann_workspace *ws)
 {
     if (ws == NULL) {
         return;
+    }
+    if (ws->engine->workspace_release != NULL) {
+        ws->engine->workspace_release(ws);
     }
     mem_free(ws->candidates);
     mem_free(ws->scores);
@@ -303,7 +307,7 @@ static size_t search_candidates(const struct ann *index, struct ann_workspace *w
     size_t depth = smaller(base + base / FIRST_ROOM, most);
     while (!scan_is_cheaper(index, ws, depth)) {
         bool scored = false;
-        size_t found = index->engine->search(index, ws, query->vector, depth, &scored);
+        size_t found = index->engine->search(index, ws, query->vector, effort * depth / base, depth, &scored);
         size_t kept = candidates_filter(ws->candidates, found, query);
         size_t needed = depth_for_rank(base, query->k, found - kept);
         if (depth >= needed || found < depth) {

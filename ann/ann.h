@@ -6,6 +6,7 @@
  * floors, exact re-scoring, the fall-back to an exact scan.
  *
  *   flat    exact: scans all vectors. The oracle of the others, and the way of last resort.
+ *   native  ours: lists around centroids, 4-bit codes scanned in registers, exact re-ranking (ann/native.c).
  *   faiss   any index that faiss's index_factory makes (HNSW32, IVF1024,Flat, OPQ16,IVF1024,PQ16, ...).
  *
  * Vectors are borrowed, float32 [n, dim] row-major, n < 2^31, all finite, and must outlive the index. Scores returned
@@ -13,7 +14,7 @@
  * score, to the bit, whichever way a query was answered on one machine.
  *
  * Effort is what a search spends for recall. For HNSW<M> graphs it is the width of the beam (efSearch), an argument of
- * every search. For other faiss factories the search parameter (nprobe of IVF, efSearch of coded graphs) belongs to the
+ * every search, as is the number of lists that the native engine looks into. For other faiss factories the search parameter (nprobe of IVF, efSearch of coded graphs) belongs to the
  * index: ann_open, ann_set_effort and ann_tune set it, and the effort of one search only deepens the re-ranking.
  *
  * Thread-safety: an open index is read-only; any number of threads may search it, each with its own workspace. Searching

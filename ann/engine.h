@@ -45,11 +45,14 @@ struct ann_engine {
 
     /* Scratch memory beyond the common fields of the workspace, and set-up of the calling thread. */
     int (*workspace_init)(const struct ann *index, struct ann_workspace *ws, struct err *e);
+    void (*workspace_release)(
+        struct ann_workspace *ws); /* of a type of its own, also after a failed init; may be NULL */
 
     /* Fills ws->candidates with at most `depth` (<= ws->capacity) distinct rows in any order, and sets *scored when
-     * their scores are exact inner products. Returns how many; 0 also when the engine failed (no memory). */
-    size_t (*search)(const struct ann *index, struct ann_workspace *ws, const float *vector, size_t depth,
-                     bool *scored);
+     * their scores are exact inner products. `effort` is the search's, raised in proportion when more candidates are
+     * needed than `depth` says. Returns how many; 0 also when the engine failed (no memory). */
+    size_t (*search)(const struct ann *index, struct ann_workspace *ws, const float *vector, size_t effort,
+                     size_t depth, bool *scored);
 };
 
 struct ann {
@@ -74,10 +77,14 @@ struct ann_workspace {
 
     int64_t *labels;  /* [capacity], faiss */
     float *distances; /* [capacity], faiss */
+
+    struct native_scratch *native;
+    const struct ann_engine *engine;
 };
 
 extern const struct ann_engine ann_flat_engine;
 extern const struct ann_engine ann_faiss_engine;
+extern const struct ann_engine ann_native_engine;
 
 /* The exact scan: the best k of all rows that are not excluded, sorted, into hits [k]; returns how many. */
 size_t flat_scan(const struct ann_vectors *vectors, const struct ann_query *query, float *scores, struct scored *hits);

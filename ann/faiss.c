@@ -481,9 +481,10 @@ static int engine_workspace_init(const struct ann *index, struct ann_workspace *
     return failed ? err_nomem(e) : 0;
 }
 
-static size_t engine_search(const struct ann *index, struct ann_workspace *ws, const float *vector, size_t depth,
-                            bool *scored)
+static size_t engine_search(const struct ann *index, struct ann_workspace *ws, const float *vector, size_t effort,
+                            size_t depth, bool *scored)
 {
+    (void)effort; /* in depth already, or the index's */
     const struct faiss_state *s = index->state;
     if (s->kind == INDEXFILE_GRAPH) {
         *scored = true;

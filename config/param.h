@@ -61,7 +61,6 @@ struct param {
     const char *unit;
     const char *sentence;
     const char *const *words; /* PARAM_ENUM, PARAM_WORD; NULL-terminated */
-    const char *const *later; /* words that other versions know; NULL-terminated or NULL */
     const char *advice;       /* what to do about a wrong value; NULL: nothing special */
     size_t count_offset;
     enum param_need need;

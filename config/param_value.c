@@ -251,8 +251,6 @@ static void read_word(const struct value_place *v, void *member)
         snprintf(member, v->row->size, "%s", text);
     } else if (i >= 0) {
         memcpy(member, &i, sizeof i);
-    } else if (v->row->later != NULL && word_find(v->row->later, text) >= 0) {
-        wrong_value(v, v->node, "is not in this version", NULL);
     } else {
         const char *close = param_closest(text, v->row->words);
         struct buf what = BUF_INIT;

@@ -587,14 +587,13 @@ static void check_training(const struct check *c)
     if (!config->checkpoint.enabled && is_given(c, "checkpoint.every")) {
         PROBLEM(c, "checkpoint.every", "has no effect with enabled: false; remove one of the two");
     }
-    if (strcmp(config->index.engine, "flat") == 0) {
-        static const char *const others[] = {"index.factory", "index.target_recall"};
-        for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
-            if (is_given(c, others[i])) {
-                PROBLEM(c, others[i],
-                        "has no effect with engine flat, which is exact; use engine: faiss, or remove it");
-            }
-        }
+    if (strcmp(config->index.engine, "faiss") != 0 && is_given(c, "index.factory")) {
+        PROBLEM(c, "index.factory", "has no effect with engine %s; use engine: faiss, or remove it",
+                config->index.engine);
+    }
+    if (strcmp(config->index.engine, "flat") == 0 && is_given(c, "index.target_recall")) {
+        PROBLEM(c, "index.target_recall",
+                "has no effect with engine flat, which is exact; use another engine, or remove it");
     }
 }
 

@@ -29,9 +29,7 @@ static const char *const hard_source_words[] = {"none", "file", "mined", NULL};
 const char *const optimizer_type_words[] = {"adagrad", "adam", "lazy_adam", "sgd", NULL};
 const char *const schedule_type_words[] = {"constant", "step", "cosine", NULL};
 const char *const baseline_words[] = {"popularity", "item_cf", "matrix_completion", NULL};
-static const char *const index_engine_words[] = {"flat", "faiss", NULL};
-
-static const char *const later_engines[] = {"native", NULL};
+static const char *const index_engine_words[] = {"flat", "faiss", "native", NULL};
 
 #define AT(member) PARAM_AT(struct train_config, member)
 #define COMBINES "would combine user and item features before the similarity: " TRAIN_EARLY_FUSION
@@ -280,7 +278,7 @@ static const struct param rows[] = {
     {"output.dir", PARAM_PATH, AT(output.dir), .default_text = "models",
      .sentence = "directory of the published bundles and of the link `current`"},
     {"index.engine", PARAM_WORD, AT(index.engine), .default_text = "faiss", .words = index_engine_words,
-     .later = later_engines, .sentence = "flat: exact, compares every item; faiss: approximate"},
+     .sentence = "flat: exact, compares every item; faiss, native: approximate"},
     {"index.factory", PARAM_TEXT, AT(index.factory), .default_text = "HNSW32",
      .sentence = "faiss: what to build, in the language of faiss' index_factory"},
     {"index.target_recall", PARAM_FLOAT, AT(index.target_recall), .default_text = "0.98", .min = 0.5, .max = 1,

@@ -169,8 +169,8 @@ void activation_backward(enum activation a, float *dy, const float *y, const flo
     for (size_t r = 0; r < rows; r += ROWS) {
         size_t at = r * n;
         memset(some, 0, n * sizeof *some);
-        activations[a].backward(dy + at, y + at, slope == NULL ? NULL : slope + at, rows - r < ROWS ? rows - r : ROWS, n,
-                                some);
+        activations[a].backward(dy + at, y + at, slope == NULL ? NULL : slope + at, rows - r < ROWS ? rows - r : ROWS,
+                                n, some);
         vec_add_scaled(dbias, some, 1.0f, n);
     }
 }

@@ -109,7 +109,7 @@ static int make_index(struct fit_run *run, struct err *e)
     struct ann_vectors vectors = {run->item_vectors, d->n_items, d->schema.towers[SIDE_ITEM].output_dim};
     struct index_options options = {
         .engine = run->config->index.engine,
-        .factory = run->config->index.factory,
+        .factory = strcmp(run->config->index.engine, "faiss") == 0 ? run->config->index.factory : "",
         .target_recall = run->config->index.target_recall,
         .threads = run->threads,
     };

@@ -25,7 +25,7 @@
 #include "train/index_build.h"
 
 static const char help[] =
-    "usage: recall-train index BUNDLE [--engine flat|faiss] [--factory STR] [--target-recall R] [--threads N]\n"
+    "usage: recall-train index BUNDLE [--engine flat|faiss|native] [--factory STR] [--target-recall R] [--threads N]\n"
     "                          [--report FILE.json]\n"
     "\n"
     "Builds another index over a bundle's item vectors, finds the search effort that reaches the recall against the "
@@ -229,8 +229,9 @@ static int set_defaults(struct options *o, const struct bundle *b, struct err *e
     if (o->index.engine == NULL) {
         o->index.engine = b->index_engine;
     }
-    if (o->index.factory != NULL && strcmp(o->index.engine, "flat") == 0) {
-        return err_set(e, "--factory is for faiss, and the engine is flat; say --engine faiss, or no --factory");
+    if (o->index.factory != NULL && strcmp(o->index.engine, "faiss") != 0) {
+        return err_set(e, "--factory is for faiss, and the engine is %s; say --engine faiss, or no --factory",
+                       o->index.engine);
     }
     if (o->index.factory == NULL) {
         o->index.factory = same_engine ? b->index_factory : strcmp(o->index.engine, "faiss") == 0 ? "HNSW32" : "";

@@ -440,9 +440,10 @@ static void warn_of_scale(const struct fit *f)
     int scale_at = f->model->loss_scale;
     double scale = scale_at < 0 ? 0 : exp((double)f->model->parameters[scale_at].value[0]);
     if (f->d->schema.similarity == SIMILARITY_COSINE && scale > LARGE) {
-        log_warn("loss.learn: similarities are now multiplied with %.3g (temperature %.3g), as happens when a model comes "
-                 "to know its train part by heart: compare with learn: false",
-                 scale, 1 / scale);
+        log_warn(
+            "loss.learn: similarities are now multiplied with %.3g (temperature %.3g), as happens when a model comes "
+            "to know its train part by heart: compare with learn: false",
+            scale, 1 / scale);
     }
 }
 

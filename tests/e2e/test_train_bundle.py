@@ -32,6 +32,7 @@ def models(source, tmp_path):
 
 @pytest.mark.parametrize("arguments, engine, factory", [
     (["--engine", "flat"], "flat", ""),
+    (["--engine", "native"], "native", ""),
     (["--factory", "HNSW16"], "faiss", "HNSW16"),
     (["--engine", "faiss", "--factory", "IVF8,Flat", "--threads", "2"], "faiss", "IVF8,Flat"),
     (["--factory", "HNSW16_SQ8", "--target-recall", "0.9"], "faiss", "HNSW16_SQ8"),
@@ -98,6 +99,7 @@ def test_index_refuses(models):
     for arguments, status, words in [
             (["--factory", "Nonsense77"], 1, "Nonsense77"),
             (["--engine", "flat", "--factory", "HNSW32"], 1, "--factory"),
+            (["--engine", "native", "--factory", "HNSW32"], 1, "--factory"),
             (["--engine", "foo"], 2, "no engine 'foo'"),
             (["--target-recall", "0"], 2, "--target-recall"),
             (["--target-recall", "nan"], 2, "--target-recall"),

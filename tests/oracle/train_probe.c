@@ -71,9 +71,9 @@ static void open_world(struct world *w, const char *path, char **sets, int n_set
     }
     w->d = blas_setup(&e) < 0 ? NULL : dataset_load(w->config, &e);
     w->m = w->d == NULL ? NULL : model_new(&w->d->schema, optimizer_states(w->config->optimizer.type), &e);
-    if (w->m == NULL || (w->config->loss.learn &&
-                         model_add_loss_scale(w->m, optimizer_states(w->config->optimizer.type),
-                                              loss_make(w->config).scale, &e) < 0)) {
+    if (w->m == NULL ||
+        (w->config->loss.learn &&
+         model_add_loss_scale(w->m, optimizer_states(w->config->optimizer.type), loss_make(w->config).scale, &e) < 0)) {
         fail(e.message);
     }
     model_initialize(w->m, w->config->optimizer.init_scale, w->config->seed);

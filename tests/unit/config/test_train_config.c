@@ -372,13 +372,6 @@ static void test_keys(void **state)
            "c.yaml:1: item_tower.features: is missing; it is: list of features, see the table of features below\n");
 }
 
-static void test_other_versions(void **state)
-{
-    (void)state;
-    expect_change(whole, "engine: faiss", "engine: native",
-                  "c.yaml:32: index.engine: \"native\" is not in this version; known: flat, faiss\n");
-}
-
 /* Keys of one loss are not for another, and defaults follow the loss. */
 static void test_losses(void **state)
 {
@@ -681,8 +674,8 @@ static void test_together(void **state)
         "the last is the length of the tower's vector\n");
     expect_change(
         whole, "engine: faiss", "engine: flat",
-        "c.yaml:32: index.factory: has no effect with engine flat, which is exact; use engine: faiss, or remove it\n"
-        "c.yaml:32: index.target_recall: has no effect with engine flat, which is exact; use engine: faiss, or "
+        "c.yaml:32: index.factory: has no effect with engine flat; use engine: faiss, or remove it\n"
+        "c.yaml:32: index.target_recall: has no effect with engine flat, which is exact; use another engine, or "
         "remove it\n");
     expect_change(
         shortest, "item: i}", "item: u}",
@@ -1032,21 +1025,35 @@ static void test_memory_problems(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_whole),        cmocka_unit_test(test_ids_only),
-        cmocka_unit_test(test_defaults),     cmocka_unit_test(test_text_round_trip),
-        cmocka_unit_test(test_paths),        cmocka_unit_test(test_delimiters),
-        cmocka_unit_test(test_columns),      cmocka_unit_test(test_values),
-        cmocka_unit_test(test_keys),         cmocka_unit_test(test_other_versions),
-        cmocka_unit_test(test_losses),       cmocka_unit_test(test_negatives),
-        cmocka_unit_test(test_networks),     cmocka_unit_test(test_features),
-        cmocka_unit_test(test_sequences),    cmocka_unit_test(test_together),
-        cmocka_unit_test(test_optimizers),   cmocka_unit_test(test_files),
-        cmocka_unit_test(test_many_at_once), cmocka_unit_test(test_problem_limit),
-        cmocka_unit_test(test_late_fusion),  cmocka_unit_test(test_late_fusion_columns),
-        cmocka_unit_test(test_same_id_name), cmocka_unit_test(test_no_table),
-        cmocka_unit_test(test_set),          cmocka_unit_test(test_set_creates),
-        cmocka_unit_test(test_set_problems), cmocka_unit_test(test_set_text),
-        cmocka_unit_test(test_memory),       cmocka_unit_test(test_memory_problems),
+        cmocka_unit_test(test_whole),
+        cmocka_unit_test(test_ids_only),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_text_round_trip),
+        cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_delimiters),
+        cmocka_unit_test(test_columns),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_losses),
+        cmocka_unit_test(test_negatives),
+        cmocka_unit_test(test_networks),
+        cmocka_unit_test(test_features),
+        cmocka_unit_test(test_sequences),
+        cmocka_unit_test(test_together),
+        cmocka_unit_test(test_optimizers),
+        cmocka_unit_test(test_files),
+        cmocka_unit_test(test_many_at_once),
+        cmocka_unit_test(test_problem_limit),
+        cmocka_unit_test(test_late_fusion),
+        cmocka_unit_test(test_late_fusion_columns),
+        cmocka_unit_test(test_same_id_name),
+        cmocka_unit_test(test_no_table),
+        cmocka_unit_test(test_set),
+        cmocka_unit_test(test_set_creates),
+        cmocka_unit_test(test_set_problems),
+        cmocka_unit_test(test_set_text),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_memory_problems),
         cmocka_unit_test(test_evaluate),
     };
     return cmocka_run_group_tests(tests, make_files, leave_directory);

@@ -1,0 +1,363 @@
+#include "ann/ivf.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/mem.h"
+#include "core/parallel.h"
+#include "core/rng.h"
+#include "core/vecmath.h"
+
+enum {
+    SEED = 1,
+    ROWS_A_LIST = 64, /* of the sample that centroids are found with */
+    LLOYD_ROUNDS = 8,
+    CODED_ROWS = 32768, /* of the sample that the centers of codes are found with */
+    SCORE_ROWS = 128,
+    LISTS_MAX = 1 << 16,
+};
+
+/* Weight of the part of the second residual that points along the first; the paper's lambda. */
+static const float SPILL = 1.0f;
+
+struct build {
+    const struct ann_vectors *v;
+    unsigned threads;
+    uint32_t n_lists;
+    float *centroids; /* [n_lists, dim] */
+    float *half_norm; /* [n_lists] half of each centroid's squared length */
+    float *sample;    /* [n_sample, dim] */
+    size_t n_sample;
+    uint32_t *list[2]; /* [n] first and second list of each row */
+    float **scores;    /* by worker: [2 * SCORE_ROWS, n_lists] */
+    float **unit;      /* by worker: [SCORE_ROWS, dim] */
+};
+
+static uint32_t lists_for(size_t n)
+{
+    double lists = 2 * sqrt((double)n);
+    lists = fmin(lists, (double)n / 32 + 1);
+    return (uint32_t)fmin(lists, LISTS_MAX);
+}
+
+/* --- centroids ---------------------------------------------------------------------------------------------------- */
+
+static void draw_sample(struct build *b)
+{
+    struct rng r;
+    rng_seed(&r, SEED, 0);
+    size_t left = b->n_sample;
+    for (size_t i = 0; i < b->v->n && left > 0; i++) { /* Knuth's selection sampling: each row equally likely */
+        if ((double)rng_uniform(&r) * (double)(b->v->n - i) < (double)left) {
+            memcpy(b->sample + (b->n_sample - left) * b->v->dim, b->v->data + i * b->v->dim,
+                   b->v->dim * sizeof *b->sample);
+            left--;
+        }
+    }
+    b->n_sample -= left;
+}
+
+/* The nearest centroid of each row of x [rows, dim]. */
+static void find_nearest(const struct build *b, unsigned worker, const float *x, size_t rows, uint32_t *list)
+{
+    float *scores = b->scores[worker];
+    mat_mul_nt(scores, x, b->centroids, rows, b->n_lists, b->v->dim, false);
+    for (size_t i = 0; i < rows; i++) {
+        const float *score = scores + i * b->n_lists;
+        uint32_t best = 0;
+        float most = -INFINITY;
+        for (uint32_t j = 0; j < b->n_lists; j++) {
+            float s = score[j] - b->half_norm[j];
+            if (s > most) {
+                most = s;
+                best = j;
+            }
+        }
+        list[i] = best;
+    }
+}
+
+static void assign_sample(void *arg, unsigned worker, size_t begin, size_t end)
+{
+    const struct build *b = arg;
+    find_nearest(b, worker, b->sample + begin * b->v->dim, end - begin, b->list[0] + begin);
+}
+
+static void measure_centroids(struct build *b)
+{
+    for (uint32_t j = 0; j < b->n_lists; j++) {
+        const float *c = b->centroids + (size_t)j * b->v->dim;
+        b->half_norm[j] = 0.5f * vec_dot(c, c, b->v->dim);
+    }
+}
+
+/* Means of the sample's rows by list; a list without rows gets a row of the largest one, nudged by the next round. */
+static void move_centroids(struct build *b, uint32_t *count, struct rng *r)
+{
+    size_t dim = b->v->dim;
+    memset(b->centroids, 0, b->n_lists * dim * sizeof *b->centroids);
+    memset(count, 0, b->n_lists * sizeof *count);
+    for (size_t i = 0; i < b->n_sample; i++) {
+        count[b->list[0][i]]++;
+        vec_add_scaled(b->centroids + b->list[0][i] * dim, b->sample + i * dim, 1.0f, dim);
+    }
+    for (uint32_t j = 0; j < b->n_lists; j++) {
+        float *c = b->centroids + (size_t)j * dim;
+        if (count[j] > 0) {
+            vec_scale(c, 1.0f / (float)count[j], dim);
+        } else {
+            memcpy(c, b->sample + rng_below(r, (uint32_t)b->n_sample) * dim, dim * sizeof *c);
+        }
+    }
+    measure_centroids(b);
+}
+
+static int find_centroids(struct build *b, struct err *e)
+{
+    struct rng r;
+    uint32_t *count = mem_array(b->n_lists, sizeof *count);
+    if (count == NULL) {
+        return err_nomem(e);
+    }
+    rng_seed(&r, SEED, 1);
+    for (uint32_t j = 0; j < b->n_lists; j++) { /* the sample is in row order: evenly spread over it */
+        size_t i = (size_t)j * b->n_sample / b->n_lists;
+        memcpy(b->centroids + (size_t)j * b->v->dim, b->sample + i * b->v->dim, b->v->dim * sizeof(float));
+    }
+    measure_centroids(b);
+    for (int round = 0; round < LLOYD_ROUNDS; round++) {
+        parallel_for(b->threads, b->n_sample, SCORE_ROWS, assign_sample, b);
+        move_centroids(b, count, &r);
+    }
+    mem_free(count);
+    return 0;
+}
+
+/* --- lists -------------------------------------------------------------------------------------------------------- */
+
+/* The list that complements `first` best for x, whose unit residual is u: |x - c|^2 + SPILL (u.(x - c))^2 is least. */
+static uint32_t find_second(const struct build *b, const float *score, const float *along, float own, uint32_t first)
+{
+    uint32_t best = first;
+    float least = INFINITY;
+    for (uint32_t j = 0; j < b->n_lists; j++) {
+        float parallel = own - along[j];
+        float cost = 2 * (b->half_norm[j] - score[j]) + SPILL * parallel * parallel;
+        if (cost < least && j != first) {
+            least = cost;
+            best = j;
+        }
+    }
+    return best;
+}
+
+static void assign_rows(void *arg, unsigned worker, size_t begin, size_t end)
+{
+    const struct build *b = arg;
+    size_t dim = b->v->dim;
+    size_t rows = end - begin;
+    const float *x = b->v->data + begin * dim;
+    float *unit = b->unit[worker];
+    float *along = b->scores[worker] + (size_t)SCORE_ROWS * b->n_lists;
+    find_nearest(b, worker, x, rows, b->list[0] + begin);
+    for (size_t i = 0; i < rows; i++) {
+        memcpy(unit + i * dim, x + i * dim, dim * sizeof *unit);
+        vec_add_scaled(unit + i * dim, b->centroids + b->list[0][begin + i] * dim, -1.0f, dim);
+    }
+    vec_normalize_rows(unit, rows, dim, NULL);
+    mat_mul_nt(along, unit, b->centroids, rows, b->n_lists, dim, false);
+    for (size_t i = 0; i < rows; i++) {
+        b->list[1][begin + i] = find_second(b, b->scores[worker] + i * b->n_lists, along + i * b->n_lists,
+                                            vec_dot(unit + i * dim, x + i * dim, dim), b->list[0][begin + i]);
+    }
+}
+
+/* Where lists begin, and their rows, by row number; the second list counts only where it is another one. */
+static int fill_lists(const struct build *b, struct ivf *f, struct err *e)
+{
+    uint32_t *start = mem_array((size_t)b->n_lists + 1, sizeof *start);
+    uint32_t *next = mem_array((size_t)b->n_lists + 1, sizeof *next);
+    f->block_start = start;
+    if (start == NULL || next == NULL) {
+        mem_free(next);
+        return err_nomem(e);
+    }
+    for (int copy = 0; copy < 2; copy++) {
+        for (size_t i = 0; i < b->v->n; i++) {
+            next[b->list[copy][i]] += copy == 0 || b->list[1][i] != b->list[0][i];
+        }
+    }
+    for (uint32_t j = 0; j < b->n_lists; j++) {
+        start[j + 1] = start[j] + (next[j] + PQ_BLOCK - 1) / PQ_BLOCK;
+        next[j] = start[j] * PQ_BLOCK; /* 2 n + 32 lists < 2^32 */
+    }
+    size_t places = (size_t)start[b->n_lists] * PQ_BLOCK;
+    uint32_t *rows = mem_array(places, sizeof *rows);
+    f->rows = rows;
+    if (rows != NULL) {
+        memset(rows, 0xff, places * sizeof *rows); /* IVF_NO_ROW */
+        for (size_t i = 0; i < b->v->n; i++) {
+            rows[next[b->list[0][i]]++] = (uint32_t)i;
+            if (b->list[1][i] != b->list[0][i]) {
+                rows[next[b->list[1][i]]++] = (uint32_t)i;
+            }
+        }
+    }
+    mem_free(next);
+    return rows == NULL ? err_nomem(e) : 0;
+}
+
+/* --- codes -------------------------------------------------------------------------------------------------------- */
+
+static void take_residual(const struct ivf *f, const struct ann_vectors *v, uint32_t row, uint32_t list, float *to)
+{
+    memcpy(to, v->data + (size_t)row * v->dim, v->dim * sizeof *to);
+    vec_add_scaled(to, f->centroids + (size_t)list * v->dim, -1.0f, v->dim);
+}
+
+static int train_codes(const struct build *b, struct ivf *f, struct err *e)
+{
+    size_t step = b->v->n / CODED_ROWS + 1;
+    size_t n = (b->v->n + step - 1) / step;
+    float *centers = mem_array(pq_centers_size(&f->pq), sizeof *centers);
+    float *residual = mem_array(n * b->v->dim, sizeof *residual);
+    f->pq.centers = centers;
+    int rc = centers == NULL || residual == NULL ? err_nomem(e) : 0;
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        size_t row = i * step;
+        take_residual(f, b->v, (uint32_t)row, b->list[i % 2][row], residual + i * b->v->dim);
+    }
+    if (rc == 0) {
+        rc = pq_train(&f->pq, centers, residual, n, SEED, e);
+    }
+    mem_free(residual);
+    return rc;
+}
+
+struct encoding {
+    const struct ivf *f;
+    const struct ann_vectors *v;
+    uint8_t *codes;
+    float **residual; /* by worker: [dim] */
+};
+
+static void encode_lists(void *arg, unsigned worker, size_t begin, size_t end)
+{
+    const struct encoding *job = arg;
+    const struct ivf *f = job->f;
+    uint8_t code[PQ_PARTS_MAX];
+    for (size_t j = begin; j < end; j++) {
+        for (size_t at = (size_t)f->block_start[j] * PQ_BLOCK; at < (size_t)f->block_start[j + 1] * PQ_BLOCK; at++) {
+            if (f->rows[at] != IVF_NO_ROW) {
+                take_residual(f, job->v, f->rows[at], (uint32_t)j, job->residual[worker]);
+                pq_encode(&f->pq, job->residual[worker], code);
+                pq_put(&f->pq, job->codes + at / PQ_BLOCK * pq_block_bytes(&f->pq), at % PQ_BLOCK, code);
+            }
+        }
+    }
+}
+
+static int encode_rows(struct build *b, struct ivf *f, struct err *e)
+{
+    uint8_t *codes = mem_array(ivf_blocks(f), pq_block_bytes(&f->pq));
+    f->codes = codes;
+    if (codes == NULL) {
+        return err_nomem(e);
+    }
+    struct encoding job = {f, b->v, codes, b->unit};
+    parallel_for(b->threads, b->n_lists, 8, encode_lists, &job);
+    return 0;
+}
+
+/* --- all of it ---------------------------------------------------------------------------------------------------- */
+
+static void build_release(struct build *b)
+{
+    for (unsigned i = 0; i < b->threads; i++) {
+        mem_free(b->scores == NULL ? NULL : b->scores[i]);
+        mem_free(b->unit == NULL ? NULL : b->unit[i]);
+    }
+    mem_free(b->scores);
+    mem_free(b->unit);
+    mem_free(b->half_norm);
+    mem_free(b->sample);
+    mem_free(b->list[0]);
+    mem_free(b->list[1]);
+}
+
+static int build_init(struct build *b, struct err *e)
+{
+    size_t dim = b->v->dim;
+    b->n_sample = (size_t)b->n_lists * ROWS_A_LIST < b->v->n ? (size_t)b->n_lists * ROWS_A_LIST : b->v->n;
+    b->half_norm = mem_array(b->n_lists, sizeof *b->half_norm);
+    b->sample = mem_array(b->n_sample * dim, sizeof *b->sample);
+    b->list[0] = mem_array(b->v->n, sizeof *b->list[0]);
+    b->list[1] = mem_array(b->v->n, sizeof *b->list[1]);
+    b->scores = mem_array(b->threads, sizeof *b->scores);
+    b->unit = mem_array(b->threads, sizeof *b->unit);
+    bool complete = b->centroids != NULL && b->half_norm != NULL && b->sample != NULL && b->list[0] != NULL &&
+                    b->list[1] != NULL && b->scores != NULL && b->unit != NULL;
+    for (unsigned i = 0; complete && i < b->threads; i++) {
+        b->scores[i] = mem_array((size_t)2 * SCORE_ROWS * b->n_lists, sizeof(float));
+        b->unit[i] = mem_array(SCORE_ROWS * dim, sizeof(float));
+        complete = b->scores[i] != NULL && b->unit[i] != NULL;
+    }
+    return complete ? 0 : err_nomem(e);
+}
+
+int ivf_build(struct ivf *f, const struct ann_vectors *vectors, const struct ann_build_options *options, struct err *e)
+{
+    *f = (struct ivf){.n = vectors->n, .dim = vectors->dim, .n_lists = lists_for(vectors->n)};
+    f->pq = pq_shape(vectors->dim);
+    struct build b = {.v = vectors, .threads = options->threads, .n_lists = f->n_lists};
+    f->centroids = b.centroids = mem_array((size_t)f->n_lists * vectors->dim, sizeof *b.centroids);
+    int rc = build_init(&b, e);
+    if (rc == 0) {
+        draw_sample(&b);
+        rc = find_centroids(&b, e);
+    }
+    if (rc == 0) {
+        parallel_for(b.threads, vectors->n, SCORE_ROWS, assign_rows, &b);
+        rc = fill_lists(&b, f, e);
+    }
+    rc = rc == 0 ? train_codes(&b, f, e) : rc;
+    rc = rc == 0 ? encode_rows(&b, f, e) : rc;
+    build_release(&b);
+    if (rc != 0) {
+        ivf_release(f);
+    }
+    return rc;
+}
+
+void ivf_release(struct ivf *f)
+{
+    mem_free((void *)(uintptr_t)f->centroids);
+    mem_free((void *)(uintptr_t)f->block_start);
+    mem_free((void *)(uintptr_t)f->rows);
+    mem_free((void *)(uintptr_t)f->codes);
+    mem_free((void *)(uintptr_t)f->pq.centers);
+    *f = (struct ivf){0};
+}
+
+int ivf_check(const struct ivf *f, size_t blocks, struct err *e)
+{
+    for (uint32_t j = 0; j < f->n_lists; j++) {
+        if (f->block_start[j] > f->block_start[j + 1]) {
+            return err_set(e, "list %u of the index ends before it begins", j);
+        }
+    }
+    if (f->block_start[0] != 0 || f->block_start[f->n_lists] != blocks) {
+        return err_set(e, "the lists of the index do not fill its file");
+    }
+    for (size_t i = 0; i < blocks * PQ_BLOCK; i++) {
+        if (f->rows[i] != IVF_NO_ROW && f->rows[i] >= f->n) {
+            return err_set(e, "row %u of the index does not exist", f->rows[i]);
+        }
+    }
+    if (!vec_is_finite(f->centroids, (size_t)f->n_lists * f->dim) ||
+        !vec_is_finite(f->pq.centers, pq_centers_size(&f->pq))) {
+        return err_set(e, "the index has numbers that are not finite");
+    }
+    return 0;
+}

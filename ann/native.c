@@ -1,0 +1,403 @@
+/*
+ * The native engine: an inverted file with 4-bit codes (ann/ivf.h), scanned in registers; ann.c re-ranks what it proposes
+ * by exact scores.
+ *
+ * Effort is the number of lists that a search looks into, an argument of every search. What is re-ranked grows with it: a
+ * list more is worth little when the codes, and not the lists, are what loses the best rows. Asked for more candidates
+ * (excluded rows stood among them), a search looks into more lists in proportion.
+ *
+ * Lists come best centroid first, so that the candidates' threshold is high from the first list on and later ones are
+ * mostly compared and passed over. The pool of candidates is twice as large as what is wanted; when it is full, the best
+ * half stays, by selection, and the threshold rises. A row that stands in two lists may come twice: the copies are found
+ * at the end in a small hash table, where they are few, instead of at every candidate.
+ */
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+
+#include "ann/engine.h"
+#include "ann/indexfile.h"
+#include "ann/ivf.h"
+#include "core/mem.h"
+#include "core/vecmath.h"
+
+enum {
+    RERANK_LEAST = 32,
+    RERANK_LISTS = 16, /* for each of so many lists, as many candidates as results are wanted are re-ranked more */
+    DIM_MAX = 8192
+};
+
+struct native_state {
+    struct ivf ivf;
+    struct file_map map; /* where the arrays are, if it was opened */
+};
+
+/* --- the pool of candidates --------------------------------------------------------------------------------------- */
+
+struct pool {
+    struct scored *entry; /* [2 * wanted] */
+    size_t n, wanted;
+    float floor; /* lower scores are not wanted any more */
+};
+
+static void swap(struct scored *a, struct scored *b)
+{
+    struct scored kept = *a;
+    *a = *b;
+    *b = kept;
+}
+
+/* Moves the `wanted` best to the front, in any order (Hoare's quickselect; the median of three against sorted input). */
+static void select_best(struct scored *entry, size_t n, size_t wanted)
+{
+    size_t low = 0;
+    size_t high = n - 1;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (entry[middle].score > entry[low].score) {
+            swap(&entry[middle], &entry[low]);
+        }
+        if (entry[high].score > entry[low].score) {
+            swap(&entry[high], &entry[low]);
+        }
+        if (entry[high].score > entry[middle].score) {
+            swap(&entry[high], &entry[middle]);
+        }
+        float pivot = entry[middle].score;
+        size_t i = low;
+        size_t j = high;
+        while (i <= j) {
+            while (entry[i].score > pivot) {
+                i++;
+            }
+            while (entry[j].score < pivot) {
+                j--;
+            }
+            if (i <= j) {
+                swap(&entry[i++], &entry[j]);
+                if (j == 0) {
+                    break;
+                }
+                j--;
+            }
+        }
+        if (wanted <= j) {
+            high = j;
+        } else if (wanted >= i) {
+            low = i;
+        } else {
+            return;
+        }
+    }
+}
+
+static void pool_shrink(struct pool *p)
+{
+    if (p->n <= p->wanted) {
+        return;
+    }
+    select_best(p->entry, p->n, p->wanted - 1);
+    p->n = p->wanted;
+    p->floor = p->entry[0].score;
+    for (size_t i = 1; i < p->n; i++) {
+        p->floor = fminf(p->floor, p->entry[i].score);
+    }
+}
+
+/* Each row once, the first of its copies; `table` [size], a power of two and at least twice as many as entries. */
+static size_t drop_copies(struct scored *entry, size_t n, uint32_t *table, size_t size)
+{
+    size_t kept = 0;
+    memset(table, 0xff, size * sizeof *table); /* IVF_NO_ROW */
+    for (size_t i = 0; i < n; i++) {
+        size_t slot = (entry[i].row * 0x9E3779B1u) & (size - 1);
+        while (table[slot] != IVF_NO_ROW && table[slot] != entry[i].row) {
+            slot = (slot + 1) & (size - 1);
+        }
+        if (table[slot] == IVF_NO_ROW) {
+            table[slot] = entry[i].row;
+            entry[kept++] = entry[i];
+        }
+    }
+    return kept;
+}
+
+/* --- searching ---------------------------------------------------------------------------------------------------- */
+
+enum { ROOM = 1024 }; /* places that one call of the scan may report */
+
+struct native_scratch {
+    float *centroid_scores; /* [n_lists] */
+    struct scored *lists;   /* [n_lists] */
+    struct scored *pool;    /* [2 * capacity + ROOM] */
+    uint32_t *copies;       /* [copies_size] */
+    size_t copies_size;
+    struct pq_table table;
+    uint32_t place[ROOM];
+    uint16_t sum[ROOM];
+};
+
+/* The sum of bytes that a candidate must be above, for its score to be above the floor. */
+static int sum_floor(const struct pq_table *table, float centroid_score, float floor)
+{
+    float sum = (floor - centroid_score - table->base) / table->step;
+    return sum < 0 ? -1 : sum > INT16_MAX ? INT16_MAX : (int)sum;
+}
+
+static void scan_list(const struct ivf *f, struct native_scratch *s, uint32_t list, float centroid_score,
+                      struct pool *p)
+{
+    size_t block = f->block_start[list];
+    size_t end = f->block_start[list + 1];
+    float base = centroid_score + s->table.base;
+    while (block < end) {
+        size_t done;
+        size_t n = pq_scan(&f->pq, &s->table, f->codes + block * pq_block_bytes(&f->pq), end - block,
+                           sum_floor(&s->table, centroid_score, p->floor), ROOM, s->place, s->sum, &done);
+        const uint32_t *rows = f->rows + block * PQ_BLOCK;
+        for (size_t i = 0; i < n; i++) {
+            p->entry[p->n] = (struct scored){base + s->table.step * (float)s->sum[i], rows[s->place[i]]};
+            p->n += rows[s->place[i]] != IVF_NO_ROW;
+        }
+        if (p->n >= 2 * p->wanted) {
+            pool_shrink(p);
+        }
+        block += done;
+    }
+}
+
+static size_t engine_search(const struct ann *index, struct ann_workspace *ws, const float *vector, size_t effort,
+                            size_t depth, bool *scored)
+{
+    const struct ivf *f = &((const struct native_state *)index->state)->ivf;
+    struct native_scratch *s = ws->native;
+    *scored = false;
+    if (f->n == 0) {
+        return 0;
+    }
+    size_t probes = effort < f->n_lists ? effort : f->n_lists;
+    struct topk best;
+    vec_dot_rows(s->centroid_scores, f->centroids, f->n_lists, f->dim, vector);
+    topk_init(&best, s->lists, probes);
+    topk_push_block(&best, s->centroid_scores, f->n_lists, 0);
+    topk_sort(&best);
+    pq_table_make(&f->pq, &s->table, vector);
+    struct pool pool = {.entry = s->pool, .wanted = depth, .floor = -INFINITY};
+    for (size_t i = 0; i < best.n; i++) {
+        scan_list(f, s, s->lists[i].row, s->lists[i].score, &pool);
+    }
+    pool_shrink(&pool);
+    size_t size = 64;
+    while (size < 2 * pool.n) {
+        size *= 2;
+    }
+    size_t n = drop_copies(pool.entry, pool.n, s->copies, size);
+    memcpy(ws->candidates, pool.entry, n * sizeof *ws->candidates);
+    return n;
+}
+
+static int engine_workspace_init(const struct ann *index, struct ann_workspace *ws, struct err *e)
+{
+    const struct ivf *f = &((const struct native_state *)index->state)->ivf;
+    struct native_scratch *s = ws->native = mem_array(1, sizeof *s);
+    if (s == NULL) {
+        return err_nomem(e);
+    }
+    for (s->copies_size = 64; s->copies_size < 2 * ws->capacity; s->copies_size *= 2) {}
+    s->centroid_scores = mem_array(f->n_lists, sizeof *s->centroid_scores);
+    s->lists = mem_array(f->n_lists, sizeof *s->lists);
+    s->pool = mem_array(2 * ws->capacity + ROOM, sizeof *s->pool);
+    s->copies = mem_array(s->copies_size, sizeof *s->copies);
+    bool complete = s->centroid_scores != NULL && s->lists != NULL && s->pool != NULL && s->copies != NULL;
+    return complete ? 0 : err_nomem(e);
+}
+
+static void engine_workspace_release(struct ann_workspace *ws)
+{
+    if (ws->native != NULL) {
+        mem_free(ws->native->centroid_scores);
+        mem_free(ws->native->lists);
+        mem_free(ws->native->pool);
+        mem_free(ws->native->copies);
+        mem_free(ws->native);
+    }
+}
+
+static size_t engine_set_effort(struct ann *index, size_t effort)
+{
+    const struct native_state *s = index->state;
+    size_t usual = s->ivf.n_lists / 32 + 4;
+    effort = effort == 0 ? usual : effort;
+    return effort < ANN_EFFORT_MAX ? effort : ANN_EFFORT_MAX;
+}
+
+/* Beyond all lists only the re-ranking grows, up to where a scan of everything is cheaper (see ann.c): recall 1. */
+static struct ann_effort_range engine_effort_range(const struct ann *index, size_t k)
+{
+    size_t last = RERANK_LISTS * (index->vectors.n / k + 1);
+    return (struct ann_effort_range){1, last < ANN_EFFORT_MAX ? last : ANN_EFFORT_MAX};
+}
+
+static size_t engine_depth(const struct ann *index, size_t k, size_t effort)
+{
+    (void)index;
+    return 2 * k + RERANK_LEAST + effort * k / RERANK_LISTS;
+}
+
+static size_t engine_candidate_cost(const struct ann *index)
+{
+    (void)index;
+    return 4;
+}
+
+/* --- building and files ------------------------------------------------------------------------------------------- */
+
+static size_t ivf_bytes(const struct ivf *f)
+{
+    if (f->n == 0) {
+        return 0;
+    }
+    return (size_t)f->n_lists * f->dim * sizeof(float) + pq_centers_size(&f->pq) * sizeof(float) +
+           ((size_t)f->n_lists + 1) * sizeof(uint32_t) +
+           ivf_blocks(f) * (PQ_BLOCK * sizeof(uint32_t) + pq_block_bytes(&f->pq));
+}
+
+static int engine_build(struct ann *index, const struct ann_build_options *options, struct err *e)
+{
+    if (options->factory != NULL && options->factory[0] != '\0') {
+        return err_set(e, "the native engine has no factory; remove it, or use engine: faiss");
+    }
+    if (index->vectors.dim > DIM_MAX) {
+        return err_set(e, "vectors of %u numbers are too long for the native engine (%d at most)", index->vectors.dim,
+                       DIM_MAX);
+    }
+    struct native_state *s = index->state = mem_array(1, sizeof *s);
+    if (s == NULL) {
+        return err_nomem(e);
+    }
+    if (index->vectors.n > 0 && ivf_build(&s->ivf, &index->vectors, options, e) != 0) {
+        return -1;
+    }
+    index->bytes = ivf_bytes(&s->ivf);
+    return 0;
+}
+
+static void engine_close(struct ann *index)
+{
+    struct native_state *s = index->state;
+    if (s == NULL) {
+        return;
+    }
+    if (s->map.data != NULL) {
+        file_map_close(&s->map);
+    } else {
+        ivf_release(&s->ivf);
+    }
+    mem_free(s);
+    index->state = NULL;
+}
+
+/* The arrays of an index in the order of its file. */
+struct piece {
+    const void *data;
+    size_t bytes;
+};
+enum { PIECES = 5 };
+
+static void list_pieces(const struct ivf *f, size_t blocks, struct piece *piece)
+{
+    piece[0] = (struct piece){f->codes, blocks * pq_block_bytes(&f->pq)};
+    piece[1] = (struct piece){f->centroids, (size_t)f->n_lists * f->dim * sizeof(float)};
+    piece[2] = (struct piece){f->pq.centers, pq_centers_size(&f->pq) * sizeof(float)};
+    piece[3] = (struct piece){f->rows, blocks * PQ_BLOCK * sizeof(uint32_t)};
+    piece[4] = (struct piece){f->block_start, ((size_t)f->n_lists + 1) * sizeof(uint32_t)};
+}
+
+static int engine_save(const struct ann *index, const char *path, struct err *e)
+{
+    const struct ivf *f = &((const struct native_state *)index->state)->ivf;
+    struct indexfile_header header = {.kind = f->n == 0 ? INDEXFILE_EMPTY : INDEXFILE_NATIVE, .width = f->n_lists};
+    FILE *file = indexfile_create(path, e);
+    if (file == NULL) {
+        return -1;
+    }
+    int rc = 0;
+    struct piece piece[PIECES];
+    if (f->n > 0) {
+        list_pieces(f, ivf_blocks(f), piece);
+    }
+    for (size_t i = 0; f->n > 0 && rc == 0 && i < PIECES; i++) {
+        if (fwrite(piece[i].data, 1, piece[i].bytes, file) != piece[i].bytes) {
+            rc = err_set(e, "%s: %s", path, strerror(errno));
+        }
+    }
+    return indexfile_finish(file, path, rc, &header, &index->vectors, e);
+}
+
+static int open_ivf(struct native_state *s, const struct indexfile_header *h, struct err *e)
+{
+    struct ivf *f = &s->ivf;
+    *f = (struct ivf){.n = h->n, .dim = h->dim, .n_lists = h->width, .pq = pq_shape(h->dim)};
+    struct piece piece[PIECES];
+    list_pieces(f, 0, piece);
+    size_t fixed = piece[1].bytes + piece[2].bytes + piece[4].bytes;
+    size_t block = pq_block_bytes(&f->pq) + PQ_BLOCK * sizeof(uint32_t);
+    if (h->dim > DIM_MAX || h->width == 0 || fixed > h->payload || (h->payload - fixed) % block != 0) {
+        return err_set(e, "the index does not fit its file");
+    }
+    size_t blocks = (h->payload - fixed) / block;
+    list_pieces(f, blocks, piece);
+    const unsigned char *at = s->map.data + INDEXFILE_HEADER;
+    const void *start[PIECES];
+    for (size_t i = 0; i < PIECES; i++) {
+        start[i] = at;
+        at += piece[i].bytes;
+    }
+    f->codes = start[0];
+    f->centroids = start[1];
+    f->pq.centers = start[2];
+    f->rows = start[3];
+    f->block_start = start[4];
+    return ivf_check(f, blocks, e);
+}
+
+static int engine_open(struct ann *index, const char *path, struct err *e)
+{
+    struct indexfile_header header;
+    struct native_state *s = index->state = mem_array(1, sizeof *s);
+    if (s == NULL) {
+        return err_nomem(e);
+    }
+    if (indexfile_open(&s->map, &header, path, &index->vectors, e) != 0) {
+        s->map = (struct file_map){NULL, 0};
+        return -1;
+    }
+    int rc = 0;
+    if (header.kind == INDEXFILE_NATIVE) {
+        rc = open_ivf(s, &header, e);
+    } else if (header.kind != INDEXFILE_EMPTY || index->vectors.n > 0) {
+        rc = err_set(e, "not an index of the native engine");
+    }
+    if (rc != 0) {
+        return err_prefix(e, "%s", path);
+    }
+    index->bytes = header.payload;
+    return 0;
+}
+
+const struct ann_engine ann_native_engine = {
+    .name = "native",
+    .has_file = true,
+    .exact = false,
+    .build = engine_build,
+    .open = engine_open,
+    .save = engine_save,
+    .close = engine_close,
+    .set_effort = engine_set_effort,
+    .effort_range = engine_effort_range,
+    .depth = engine_depth,
+    .candidate_cost = engine_candidate_cost,
+    .workspace_init = engine_workspace_init,
+    .workspace_release = engine_workspace_release,
+    .search = engine_search,
+};
