@@ -421,7 +421,7 @@ static void test_no_memory(void **state)
         int result = init_sampler(&s, USERS, ITEMS, &events, 64, &e);
         mem_fail_at(0);
         if (result == 0) {
-            assert_int_equal(n, 11);
+            assert_int_equal(n, 12);
             sampler_release(&s);
             return;
         }
