@@ -14,8 +14,9 @@
  * score, to the bit, whichever way a query was answered on one machine.
  *
  * Effort is what a search spends for recall. For HNSW<M> graphs it is the width of the beam (efSearch), an argument of
- * every search, as is the number of lists that the native engine looks into. For other faiss factories the search parameter (nprobe of IVF, efSearch of coded graphs) belongs to the
- * index: ann_open, ann_set_effort and ann_tune set it, and the effort of one search only deepens the re-ranking.
+ * every search, as is the number of lists that the native engine looks into. For other faiss factories the search
+ * parameter (nprobe of IVF, efSearch of coded graphs) belongs to the index: ann_open, ann_set_effort and ann_tune set
+ * it, and the effort of one search only deepens the re-ranking.
  *
  * Thread-safety: an open index is read-only; any number of threads may search it, each with its own workspace. Searching
  * allocates nothing, except inside faiss for factories other than HNSW<M>.

@@ -20,10 +20,10 @@
 enum { INDEXFILE_HEADER = 512 };
 
 enum indexfile_kind {
-    INDEXFILE_EMPTY,      /* no vectors, no payload */
-    INDEXFILE_GRAPH,      /* links [n, width] int32, upper_start [n + 1] uint32, upper [upper_start[n]] int32 */
-    INDEXFILE_NATIVE = 3, /* ann/native.c: codes, centroids, code centers, rows, block starts; width: number of lists */
-    INDEXFILE_FAISS = 2,  /* what faiss_write_index writes */
+    INDEXFILE_EMPTY,  /* no vectors, no payload */
+    INDEXFILE_GRAPH,  /* links [n, width] int32, upper_start [n + 1] uint32, upper [upper_start[n]] int32 */
+    INDEXFILE_FAISS,  /* what faiss_write_index writes */
+    INDEXFILE_NATIVE, /* ann/native.c: codes, centroids, code centers, rows, block starts; width: number of lists */
 };
 
 struct indexfile_header {

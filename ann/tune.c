@@ -6,11 +6,11 @@
  * thousand. Scores are the same to the bit both ways (see ann/flat.c), so no tolerance is needed.
  */
 #include <math.h>
-#include <pthread.h>
 #include <stdatomic.h>
 
 #include "ann/engine.h"
 #include "core/mem.h"
+#include "core/parallel.h"
 
 struct measurement {
     const struct ann *index;
@@ -29,7 +29,6 @@ struct worker {
     struct measurement *m;
     struct err err;
     int rc;
-    pthread_t thread;
 };
 
 static int measure_query(struct measurement *m, size_t i, struct ann_workspace *ws, struct scored *hits, struct err *e)
@@ -55,9 +54,9 @@ static int measure_query(struct measurement *m, size_t i, struct ann_workspace *
     return 0;
 }
 
-static void *work(void *arg)
+static void work(void *arg, unsigned number)
 {
-    struct worker *w = arg;
+    struct worker *w = (struct worker *)arg + number;
     struct measurement *m = w->m;
     struct ann_workspace *ws = ann_workspace_new(m->index, m->k, &w->err);
     struct scored *hits = mem_array(m->k, sizeof *hits);
@@ -69,7 +68,6 @@ static void *work(void *arg)
     }
     mem_free(hits);
     ann_workspace_free(ws);
-    return NULL;
 }
 
 /* Runs all queries once, on this thread and threads - 1 more; those that can't be started leave their share to it. */
@@ -81,20 +79,12 @@ static int measure(struct measurement *m, unsigned threads, struct err *e)
     }
     atomic_store(&m->next, 0);
     atomic_store(&m->found, 0);
-    workers[0].m = m;
-    unsigned started = 1;
-    for (; started < threads; started++) {
-        workers[started].m = m;
-        if (pthread_create(&workers[started].thread, NULL, work, &workers[started]) != 0) {
-            break;
-        }
+    for (unsigned i = 0; i < threads; i++) {
+        workers[i].m = m;
     }
-    work(&workers[0]);
+    parallel_run(threads, work, workers);
     int rc = 0;
-    for (unsigned i = 0; i < started; i++) {
-        if (i > 0) {
-            pthread_join(workers[i].thread, NULL);
-        }
+    for (unsigned i = 0; i < threads; i++) {
         if (workers[i].rc != 0) {
             rc = err_set(e, "%s", workers[i].err.message);
         }

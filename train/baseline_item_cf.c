@@ -21,13 +21,13 @@
 #include "train/baseline_item_cf.h"
 
 #include <math.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/log.h"
 #include "core/mem.h"
+#include "core/parallel.h"
 #include "core/rng.h"
 
 enum { ITEMS_AT_ONCE = 64, RNG_SAMPLE = 0x6366 };
@@ -196,9 +196,10 @@ static void count_item(const struct counting *c, uint32_t item, uint32_t *togeth
     cf->n_neighbours[item] = (uint32_t)best.n;
 }
 
-static void *count_items(void *arg)
+static void count_items(void *arg, unsigned worker)
 {
     struct counting *c = arg;
+    (void)worker;
     size_t n_items = c->cf->n_items;
     uint32_t *together = mem_array(n_items, sizeof *together);
     uint32_t *touched = mem_array(n_items + 1, sizeof *touched); /* one more: written before it is known to be new */
@@ -216,25 +217,12 @@ static void *count_items(void *arg)
     }
     mem_free(together);
     mem_free(touched);
-    return NULL;
 }
 
 static int count_all(struct item_cf *cf, const struct lists *baskets, const struct lists *users)
 {
     struct counting c = {.cf = cf, .baskets = baskets, .users = users};
-    pthread_t *ids = mem_array(cf->options.threads, sizeof *ids);
-    if (ids == NULL) {
-        return -1;
-    }
-    unsigned started = 1;
-    while (started < cf->options.threads && pthread_create(&ids[started], NULL, count_items, &c) == 0) {
-        started++;
-    }
-    count_items(&c);
-    for (unsigned i = 1; i < started; i++) {
-        pthread_join(ids[i], NULL);
-    }
-    mem_free(ids);
+    parallel_run(cf->options.threads, count_items, &c);
     return atomic_load(&c.failed) ? -1 : 0;
 }
 

@@ -12,12 +12,12 @@
 #include "train/evaluate.h"
 
 #include <math.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/mem.h"
+#include "core/parallel.h"
 #include "core/rng.h"
 #include "core/topk.h"
 #include "train/progress.h"
@@ -189,14 +189,14 @@ static int rank_block(struct run_thread *t, size_t block)
     return 0;
 }
 
-static void *run_blocks(void *arg)
+static void run_blocks(void *arg, unsigned worker)
 {
-    struct run_thread *t = arg;
+    struct run_thread *t = (struct run_thread *)arg + worker;
     struct run *run = t->run;
     for (;;) {
         size_t block = atomic_fetch_add(&run->next_block, 1);
         if (block >= run->n_blocks || atomic_load(&run->failed)) {
-            return NULL;
+            return;
         }
         if (rank_block(t, block) < 0) {
             atomic_store(&run->failed, true);
@@ -229,21 +229,14 @@ static void thread_release(struct run_thread *t)
     mem_free(t->tile_start);
 }
 
-static int run_threads(struct run *run, struct run_thread *threads, pthread_t *ids, unsigned n, struct err *e)
+static int run_threads(struct run *run, struct run_thread *threads, unsigned n, struct err *e)
 {
     for (unsigned i = 0; i < n; i++) {
         if (thread_init(&threads[i], run, i) < 0) {
             return err_nomem(e);
         }
     }
-    unsigned started = 1;
-    while (started < n && pthread_create(&ids[started], NULL, run_blocks, &threads[started]) == 0) {
-        started++;
-    }
-    run_blocks(&threads[0]); /* fewer threads only take longer */
-    for (unsigned i = 1; i < started; i++) {
-        pthread_join(ids[i], NULL);
-    }
+    parallel_run(n, run_blocks, threads);
     for (unsigned i = 0; i < n; i++) {
         if (err_isset(&threads[i].error)) {
             return err_set(e, "%s", threads[i].error.message);
@@ -256,20 +249,18 @@ static int run_all(struct run *run, const char *label, struct err *e)
 {
     unsigned n = run->ev->threads > 0 ? run->ev->threads : 1;
     struct run_thread *threads = mem_array(n, sizeof *threads);
-    pthread_t *ids = mem_array(n, sizeof *ids);
     int result = -1;
-    if (threads == NULL || ids == NULL) {
+    if (threads == NULL) {
         err_nomem(e);
     } else {
         progress_begin(&run->progress, label, "users", (double)run->out->n_users);
-        result = run_threads(run, threads, ids, n, e);
+        result = run_threads(run, threads, n, e);
         progress_end(&run->progress);
     }
     for (unsigned i = 0; threads != NULL && i < n; i++) {
         thread_release(&threads[i]);
     }
     mem_free(threads);
-    mem_free(ids);
     return result;
 }
 

@@ -16,7 +16,6 @@
 #include "train/hard.h"
 
 #include <math.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +23,7 @@
 #include "core/bundle.h"
 #include "core/log.h"
 #include "core/mem.h"
+#include "core/parallel.h"
 #include "core/rng.h"
 #include "train/bundle_index.h"
 #include "train/model.h"
@@ -168,9 +168,9 @@ static void miner_release(struct miner *t)
     mem_free(t->vectors);
 }
 
-static void *run_miner(void *arg)
+static void run_miner(void *arg, unsigned worker)
 {
-    struct miner *t = arg;
+    struct miner *t = (struct miner *)arg + worker;
     struct mining *m = t->m;
     int result = miner_init(t); /* here: a workspace belongs to its thread */
     while (result == 0 && !atomic_load(&m->failed)) {
@@ -187,37 +187,25 @@ static void *run_miner(void *arg)
         atomic_store(&m->failed, true);
     }
     miner_release(t);
-    return NULL;
 }
 
 static int mine_all(struct mining *m, struct err *e)
 {
     struct miner *miners = mem_array(m->threads, sizeof *miners);
-    pthread_t *ids = mem_array(m->threads, sizeof *ids);
-    unsigned started = 1;
     int result = 0;
-    if (miners == NULL || ids == NULL) {
-        mem_free(miners);
-        mem_free(ids);
+    if (miners == NULL) {
         return err_nomem(e);
     }
     for (unsigned i = 0; i < m->threads; i++) {
         miners[i] = (struct miner){.m = m, .worker = i};
     }
     progress_begin(&m->progress, "hard negatives", "users", (double)m->d->n_users);
-    while (started < m->threads && pthread_create(&ids[started], NULL, run_miner, &miners[started]) == 0) {
-        started++;
-    }
-    run_miner(&miners[0]); /* fewer threads only take longer */
-    for (unsigned i = 1; i < started; i++) {
-        pthread_join(ids[i], NULL);
-    }
+    parallel_run(m->threads, run_miner, miners);
     progress_end(&m->progress);
-    for (unsigned i = 0; i < started && result == 0; i++) {
+    for (unsigned i = 0; i < m->threads && result == 0; i++) {
         result = err_isset(&miners[i].error) ? err_set(e, "%s", miners[i].error.message) : 0;
     }
     mem_free(miners);
-    mem_free(ids);
     return result;
 }
 

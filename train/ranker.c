@@ -1,10 +1,10 @@
 #include "train/ranker.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
 #include "core/mem.h"
+#include "core/parallel.h"
 #include "core/vecmath.h"
 
 enum { EMBED_BLOCK = 256 };
@@ -142,14 +142,15 @@ struct embed_job {
     atomic_bool failed;
 };
 
-static void *run_embed(void *arg)
+static void run_embed(void *arg, unsigned worker)
 {
     struct embed_job *job = arg;
+    (void)worker;
     struct tower_pass pass;
     size_t dim = job->tower->spec->output_dim;
     if (tower_pass_init(&pass, job->tower->spec, EMBED_BLOCK, NULL) < 0) {
         atomic_store(&job->failed, true);
-        return NULL;
+        return;
     }
     for (;;) {
         size_t first = atomic_fetch_add(&job->next, EMBED_BLOCK);
@@ -160,25 +161,12 @@ static void *run_embed(void *arg)
         tower_embed_block(job->tower, job->similarity, job->rows, first, count, &pass, job->out + first * dim);
     }
     tower_pass_release(&pass);
-    return NULL;
 }
 
 int embed_rows(const struct tower *t, enum similarity similarity, const struct feature_rows *rows, unsigned threads,
                float *out, struct err *e)
 {
     struct embed_job job = {.tower = t, .similarity = similarity, .rows = rows, .out = out};
-    pthread_t *ids = mem_array(threads, sizeof *ids);
-    if (ids == NULL) {
-        return err_nomem(e);
-    }
-    unsigned started = 1;
-    while (started < threads && pthread_create(&ids[started], NULL, run_embed, &job) == 0) {
-        started++;
-    }
-    run_embed(&job);
-    for (unsigned i = 1; i < started; i++) {
-        pthread_join(ids[i], NULL);
-    }
-    mem_free(ids);
+    parallel_run(threads, run_embed, &job);
     return atomic_load(&job.failed) ? err_nomem(e) : 0;
 }
