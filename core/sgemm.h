@@ -9,12 +9,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* True on processors with AVX2 and FMA but without AVX-512, where OpenBLAS's registers are twice as wide as ours. */
+/* True on processors with AVX2 and FMA (core/cpu.h). */
 bool sgemm_available(void);
 
 /* c [m, n] = a x b, or c += a x b with `accumulate`; a is [m, k], or stored [k, m] when a_transposed; b is [k, n], or
  * stored [n, k] when b_transposed. All row-major and dense; nothing overlaps; m, n, k > 0. Only where sgemm_available.
- * The order of summation depends on the shapes alone. Takes 150 KB of stack. */
+ * The order of summation depends on the shapes and the processor's level alone. Takes 150 KB of stack. */
 void sgemm_multiply(float *c, const float *a, bool a_transposed, const float *b, bool b_transposed, size_t m, size_t n,
                     size_t k, bool accumulate);
 

@@ -1,8 +1,11 @@
-/* The product against the naive one: all four layouts, sizes around every tile, panel and block, adding or not. */
+/* The product against the naive one: all four layouts, sizes around every tile, panel and block, adding or not; with the
+ * instructions of every level that this processor has. */
 #include "tests/unit/core/support.h"
 
+#include <assert.h>
 #include <math.h>
 
+#include "core/cpu.h"
 #include "core/mem.h"
 #include "core/sgemm.h"
 
@@ -127,10 +130,17 @@ int main(void)
         cmocka_unit_test(rows_are_independent),
         cmocka_unit_test(infinities_stay_in_place),
     };
-    if (!sgemm_available()) {
-        puts("1..1\nok 1 # SKIP sgemm");
-        return 0;
-    }
     rng_seed(&rng, 3, 4);
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = 0;
+    for (enum cpu_level level = CPU_AVX2; level < CPU_LEVELS; level++) {
+        cpu_limit(level);
+        if (cpu_level() == level) {
+            assert(sgemm_available());
+            failed += cmocka_run_group_tests_name(cpu_level_name(level), tests, NULL, NULL);
+        } else {
+            printf("1..1\nok 1 # SKIP sgemm with %s\n", cpu_level_name(level));
+        }
+    }
+    cpu_limit(CPU_SSE42);
+    return failed + sgemm_available();
 }
