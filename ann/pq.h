@@ -8,7 +8,7 @@
  * Codes of 32 rows stand together, a block: for each pair of parts 32 bytes; byte i < 16 has the codes of rows i (low
  * half) and i + 16 (high half) in the first part of the pair, byte 16 + i those in the second.
  *
- * Functions are pure but for pq_train; the scan is chosen by the processor, pq_scan_naive is its oracle.
+ * Functions are pure but for pq_train; the scan (ann/pq_scan.c) is chosen by core/cpu.h, pq_scan_naive is its oracle.
  */
 #ifndef ANN_PQ_H
 #define ANN_PQ_H

@@ -296,8 +296,14 @@ def torch_try(path, variant, threads, steps=10):
 
 # --- comparing -----------------------------------------------------------------------------------------------------------
 
+def core_type():
+    """OpenBLAS chooses kernels by the processor's model; a model that it does not know would get those of 2004."""
+    flags = pathlib.Path("/proc/cpuinfo").read_text()
+    return "SkylakeX" if "avx512dq" in flags else "Haswell" if "avx2" in flags else "Nehalem"
+
+
 def call(argv, threads):
-    env = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
+    env = {"OPENBLAS_CORETYPE": core_type(), **os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
     done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, env=env)
     if done.returncode != 0:
         raise RuntimeError(f"{argv}: {done.stderr[-2000:]}")
