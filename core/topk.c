@@ -3,6 +3,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "core/simd.h"
+
 void topk_init(struct topk *t, struct scored *entries, size_t k)
 {
     t->entries = entries;
@@ -58,14 +60,31 @@ void topk_push(struct topk *t, float score, uint32_t row)
     t->entries[i] = value;
 }
 
+/* The first i in [i, n) whose score is at least the threshold; n without one. Scores are mostly below it: GROUP are looked at
+ * together. */
+SIMD_CLONES static size_t next_reaching(const float *scores, size_t i, size_t n, float threshold)
+{
+    enum { GROUP = 32 };
+    typedef int64_t wide __attribute__((vector_size(32), aligned(4), may_alias));
+    for (; i + GROUP <= n; i += GROUP) {
+        const vec8 *x = (const vec8 *)(const void *)(scores + i);
+        ivec8 some = (x[0] >= threshold) | (x[1] >= threshold) | (x[2] >= threshold) | (x[3] >= threshold);
+        wide any = (wide)some;
+        if ((any[0] | any[1] | any[2] | any[3]) != 0) {
+            break;
+        }
+    }
+    while (i < n && !(scores[i] >= threshold)) {
+        i++;
+    }
+    return i;
+}
+
 void topk_push_block(struct topk *t, const float *scores, size_t n, uint32_t first_row)
 {
-    float threshold = topk_threshold(t);
-    for (size_t i = 0; i < n; i++) {
-        if (scores[i] >= threshold) { /* equal: a smaller row may still win */
-            topk_push(t, scores[i], first_row + (uint32_t)i);
-            threshold = topk_threshold(t);
-        }
+    for (size_t i = 0; (i = next_reaching(scores, i, n, topk_threshold(t))) < n;
+         i++) { /* equal: a smaller row may win */
+        topk_push(t, scores[i], first_row + (uint32_t)i);
     }
 }
 

@@ -12,6 +12,7 @@
 #include "core/bundle.h"
 #include "core/mem.h"
 #include "train/command.h"
+#include "train/npy.h"
 
 static const char help[] =
     "usage: recall-train embed BUNDLE --side user|item [--input FILE.jsonl] [--output FILE.npy|FILE.jsonl]\n"
@@ -112,18 +113,6 @@ static int read_lines(struct feature_rows *rows, const char *path, struct err *e
     return result;
 }
 
-/* The .npy header (numpy.lib.format, version 1.0) of a float32 array [rows, dim]. */
-static void put_npy_header(FILE *out, size_t rows, size_t dim)
-{
-    char header[128];
-    int n = snprintf(header + 10, sizeof header - 10, "{'descr': '<f4', 'fortran_order': False, 'shape': (%zu, %zu), }",
-                     rows, dim);
-    memcpy(header, "\x93NUMPY\x01\x00\x76\x00", 10); /* 0x76: the 118 bytes that follow */
-    memset(header + 10 + n, ' ', sizeof header - 10 - (size_t)n);
-    header[sizeof header - 1] = '\n';
-    fwrite(header, 1, sizeof header, out);
-}
-
 /* {"id": ..., "vector": [...]} a line; ids may be NULL. */
 static int put_jsonl(FILE *out, const struct strtab *ids, const float *vectors, size_t rows, size_t dim, struct err *e)
 {
@@ -170,7 +159,7 @@ static int write_vectors(const char *path, const struct strtab *ids, const float
     }
     int result = 0;
     if (npy) {
-        put_npy_header(out, rows, dim);
+        npy_put_header(out, rows, dim);
         fwrite(vectors, sizeof *vectors, rows * dim, out);
     } else {
         result = put_jsonl(out, ids, vectors, rows, dim, e);
