@@ -202,7 +202,7 @@ void ann_workspace_free(struct ann_workspace *ws)
 
 /* --- searching ----------------------------------------------------------------------------------------------------- */
 
-static int query_check(const struct ann *index, const struct ann_workspace *ws, const struct ann_query *query,
+int query_check(const struct ann *index, const struct ann_workspace *ws, const struct ann_query *query,
                        struct err *e)
 {
     if (query->k == 0 || query->k > ws->max_k) {
@@ -252,7 +252,7 @@ static size_t candidates_filter(struct scored *candidates, size_t n, const struc
     return kept;
 }
 
-static void candidates_score(const struct ann_vectors *v, const float *query, struct scored *candidates, size_t n)
+void candidates_score(const struct ann_vectors *v, const float *query, struct scored *candidates, size_t n)
 {
     enum { AHEAD = 8 };
     for (size_t i = 0; i < n; i++) {

@@ -110,6 +110,15 @@ struct ann_answer {
 int ann_search(const struct ann *index, struct ann_workspace *ws, const struct ann_query *query, struct scored *hits,
                struct ann_answer *answer, struct err *e);
 
+/* Several queries at once, for callers that have them: the same answers, to the bit, as one by one. Exact queries share a
+ * scan, at a fraction of its cost each. hits[i] has room for queries[i].k. A batch belongs to one thread, like a
+ * workspace. */
+struct ann_batch;
+struct ann_batch *ann_batch_new(const struct ann *index, size_t max_k, struct err *e);
+void ann_batch_free(struct ann_batch *b);
+int ann_search_batch(const struct ann *index, struct ann_batch *b, const struct ann_query *queries, size_t count,
+                     struct scored *const *hits, struct ann_answer *answers, struct err *e);
+
 /* Mean recall@k of `count` queries [count, dim] at an effort (0: the default), against the exact engine: the share of
  * the true k (or n, if less) that were found. A row that ties with the last true one counts as true.
  * threads >= 1; the calling thread is one of them. */

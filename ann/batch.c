@@ -1,0 +1,170 @@
+/*
+ * Several queries at once.
+ *
+ * Exact ones share the scan: a block of rows times all queries is a matrix product, which reads the rows once and keeps the
+ * processor's multipliers busy, where one query at a time waits for memory. But a product's sums differ from vec_dot_rows's
+ * in their last bits, and a row must have the same score whichever way a query was answered. So the product only proposes:
+ * each query keeps the best KEPT(k) rows by it, these are scored as everywhere else, and the k best of them are the answer if
+ * no dropped row can belong to it: both sums are within dim * 2^-24 * |q| |x| of the true one (Higham, Accuracy and
+ * Stability of Numerical Algorithms, 2002, 3.5), so a dropped row has at most the worst kept score and twice that. Where
+ * too many rows are that close (duplicates by the thousand), the query is scanned by itself.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "ann/engine.h"
+#include "core/mem.h"
+#include "core/vecmath.h"
+
+enum { SHARED_QUERIES = 64, SHARED_ROWS = 1024 };
+
+struct ann_batch {
+    struct ann_workspace *ws;
+    size_t max_k;
+    float *vectors;        /* [SHARED_QUERIES, dim] */
+    float *scores;         /* [SHARED_QUERIES, SHARED_ROWS] */
+    float *row_norms;      /* [SHARED_ROWS] */
+    struct scored *kept;   /* [SHARED_QUERIES, kept_for(max_k)] */
+    size_t *shared;        /* [SHARED_QUERIES] numbers of the queries that share a scan */
+    struct topk *best;     /* [SHARED_QUERIES] */
+    size_t *next_excluded; /* [SHARED_QUERIES] */
+};
+
+static size_t kept_for(size_t k)
+{
+    return k + k / 4 + 32;
+}
+
+struct ann_batch *ann_batch_new(const struct ann *index, size_t max_k, struct err *e)
+{
+    struct ann_batch *b = mem_array(1, sizeof *b);
+    if (b == NULL) {
+        err_nomem(e);
+        return NULL;
+    }
+    b->max_k = max_k;
+    b->ws = ann_workspace_new(index, max_k, e);
+    b->vectors = mem_array((size_t)SHARED_QUERIES * index->vectors.dim, sizeof *b->vectors);
+    b->scores = mem_array((size_t)SHARED_QUERIES * SHARED_ROWS, sizeof *b->scores);
+    b->row_norms = mem_array(SHARED_ROWS, sizeof *b->row_norms);
+    b->kept = mem_array(SHARED_QUERIES * kept_for(max_k), sizeof *b->kept);
+    b->shared = mem_array(SHARED_QUERIES, sizeof *b->shared);
+    b->best = mem_array(SHARED_QUERIES, sizeof *b->best);
+    b->next_excluded = mem_array(SHARED_QUERIES, sizeof *b->next_excluded);
+    if (b->ws == NULL || b->vectors == NULL || b->scores == NULL || b->row_norms == NULL || b->kept == NULL ||
+        b->shared == NULL || b->best == NULL || b->next_excluded == NULL) {
+        err_nomem(e);
+        ann_batch_free(b);
+        return NULL;
+    }
+    return b;
+}
+
+void ann_batch_free(struct ann_batch *b)
+{
+    if (b == NULL) {
+        return;
+    }
+    ann_workspace_free(b->ws);
+    mem_free(b->vectors);
+    mem_free(b->scores);
+    mem_free(b->row_norms);
+    mem_free(b->kept);
+    mem_free(b->shared);
+    mem_free(b->best);
+    mem_free(b->next_excluded);
+    mem_free(b);
+}
+
+/* Offers a block of rows to one query. */
+static void offer_rows(struct ann_batch *b, const struct ann_query *query, size_t i, size_t first, size_t rows)
+{
+    float *scores = b->scores + i * rows;
+    size_t *next = &b->next_excluded[i];
+    while (*next < query->n_exclude && query->exclude[*next] < first + rows) {
+        scores[query->exclude[(*next)++] - first] = NAN;
+    }
+    topk_push_block(&b->best[i], scores, rows, (uint32_t)first);
+}
+
+/* The exact answer from what one query kept, or by a scan of its own. */
+static size_t settle(const struct ann_batch *b, const struct ann_vectors *v, const struct ann_query *query, size_t i,
+                     float longest, struct scored *hits)
+{
+    struct topk *kept = &b->best[i];
+    struct topk best;
+    float worst = topk_threshold(kept); /* of the kept; -INFINITY when no row was dropped */
+    candidates_score(v, query->vector, kept->entries, kept->n);
+    topk_init(&best, hits, query->k);
+    for (size_t j = 0; j < kept->n; j++) {
+        topk_push(&best, kept->entries[j].score, kept->entries[j].row);
+    }
+    float error = 2.02f * (float)v->dim * 0x1p-24f * vec_norm(query->vector, v->dim) * longest;
+    bool dropped = worst > -INFINITY;
+    if (!isfinite(error) || (dropped && !(topk_threshold(&best) > worst + error))) {
+        return flat_scan(v, query, b->ws->scores, hits);
+    }
+    topk_sort(&best);
+    while (best.n > 0 && hits[best.n - 1].score < query->min_score) {
+        best.n--;
+    }
+    return best.n;
+}
+
+/* n <= SHARED_QUERIES queries, those that b->shared names. */
+static void scan_shared(struct ann_batch *b, const struct ann_vectors *v, const struct ann_query *queries, size_t n,
+                        struct scored *const *hits, struct ann_answer *answers)
+{
+    float longest = 0;
+    for (size_t i = 0; i < n; i++) {
+        const struct ann_query *query = &queries[b->shared[i]];
+        memcpy(b->vectors + i * v->dim, query->vector, v->dim * sizeof *b->vectors);
+        topk_init(&b->best[i], b->kept + i * kept_for(b->max_k), kept_for(query->k));
+        b->next_excluded[i] = 0;
+    }
+    for (size_t first = 0; first < v->n; first += SHARED_ROWS) {
+        size_t rows = v->n - first < SHARED_ROWS ? v->n - first : SHARED_ROWS;
+        const float *x = v->data + first * v->dim;
+        mat_mul_nt(b->scores, b->vectors, x, n, rows, v->dim, false);
+        for (size_t i = 0; i < rows; i++) {
+            longest = fmaxf(longest, vec_dot(x + i * v->dim, x + i * v->dim, v->dim));
+        }
+        for (size_t i = 0; i < n; i++) {
+            offer_rows(b, &queries[b->shared[i]], i, first, rows);
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        size_t number = b->shared[i];
+        size_t found = settle(b, v, &queries[number], i, sqrtf(longest), hits[number]);
+        answers[number] = (struct ann_answer){found, found == queries[number].k, ANN_STRATEGY_EXACT};
+    }
+}
+
+int ann_search_batch(const struct ann *index, struct ann_batch *b, const struct ann_query *queries, size_t count,
+                     struct scored *const *hits, struct ann_answer *answers, struct err *e)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (query_check(index, b->ws, &queries[i], e) != 0) {
+            return err_prefix(e, "query %zu", i);
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (!queries[i].exact && !index->engine->exact) {
+            ann_search(index, b->ws, &queries[i], hits[i], &answers[i], e);
+            continue;
+        }
+        b->shared[n++] = i;
+        if (n == SHARED_QUERIES) {
+            scan_shared(b, &index->vectors, queries, n, hits, answers);
+            n = 0;
+        }
+    }
+    if (n == 1) {
+        return ann_search(index, b->ws, &queries[b->shared[0]], hits[b->shared[0]], &answers[b->shared[0]], e);
+    }
+    if (n > 1) {
+        scan_shared(b, &index->vectors, queries, n, hits, answers);
+    }
+    return 0;
+}
