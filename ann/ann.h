@@ -119,28 +119,37 @@ void ann_batch_free(struct ann_batch *b);
 int ann_search_batch(const struct ann *index, struct ann_batch *b, const struct ann_query *queries, size_t count,
                      struct scored *const *hits, struct ann_answer *answers, struct err *e);
 
-/* Mean recall@k of `count` queries [count, dim] at an effort (0: the default), against the exact engine: the share of
- * the true k (or n, if less) that were found. A row that ties with the last true one counts as true.
- * threads >= 1; the calling thread is one of them. */
+/* What one effort gives. Recall is against the exact engine: the share of a query's true k rows (or n, if less) that were
+ * found, averaged over queries; a row that ties with the last true one counts as true. */
+struct ann_point {
+    size_t effort;
+    double recall;
+    double low;          /* recall less its standard error over the queries: what fresh ones may be promised */
+    double microseconds; /* a query, with as many searching threads as measured */
+};
+
+/* Measures `count` queries [count, dim] at an effort (0: the default). threads >= 1; the calling thread is one of them. */
+int ann_measure(const struct ann *index, const float *queries, size_t count, size_t k, size_t effort, unsigned threads,
+                struct ann_point *point, struct err *e);
+
+/* The same, where only recall is asked for. */
 int ann_measure_recall(const struct ann *index, const float *queries, size_t count, size_t k, size_t effort,
                        unsigned threads, double *recall, struct err *e);
 
-/* What ann_tune found, and measured on its way: the ladder's efforts up to the chosen one and at most ANN_TUNE_BEYOND
- * more, ascending, so that a picture can show what more effort would give. */
-enum { ANN_TUNE_POINTS = 16, ANN_TUNE_BEYOND = 2 };
+/* What ann_tune found, and measured on its way. */
+enum { ANN_LADDER_POINTS = 32, ANN_TUNE_POINTS = 48 };
 struct ann_tuning {
     size_t effort; /* the index's default from now on; 0 for flat */
     double recall; /* what it gives */
+    bool reached;  /* the target */
     size_t n;      /* 0 for flat */
-    struct {
-        size_t effort;
-        double recall;
-    } points[ANN_TUNE_POINTS];
+    struct ann_point points[ANN_TUNE_POINTS]; /* effort ascending */
 };
 
-/* Finds the smallest effort of a doubling ladder that reaches `target` recall@k on these queries and sets it as the
- * index's default. When none does, the largest is set, and the result says what it gives. Not while other threads search
- * the index. */
+/* Finds the least effort whose `low` reaches `target` on these queries, on a ladder whose steps grow by half, and sets it as
+ * the index's default. The ladder goes on until recall has nothing left to gain, so that efforts for other targets can be
+ * read from the points. When no effort reaches the target, the largest tried is set. Not while other threads search the
+ * index. */
 int ann_tune(struct ann *index, const float *queries, size_t count, size_t k, double target, unsigned threads,
              struct ann_tuning *result, struct err *e);
 

@@ -16,8 +16,10 @@ static json_t *curve_to_json(const struct ann_tuning *tuning)
 {
     json_t *curve = json_array();
     for (size_t i = 0; i < tuning->n; i++) {
-        json_array_append_new(curve, json_pack("{s:I, s:f}", "effort", (json_int_t)tuning->points[i].effort, "recall",
-                                               tuning->points[i].recall));
+        const struct ann_point *point = &tuning->points[i];
+        json_array_append_new(curve, json_pack("{s:I, s:f, s:f, s:f}", "effort", (json_int_t)point->effort, "recall",
+                                               point->recall, "recall_low", point->low, "microseconds",
+                                               round(point->microseconds * 10) / 10));
     }
     return curve;
 }
