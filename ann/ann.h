@@ -75,6 +75,7 @@ struct ann *ann_open(const char *engine, const char *path, const struct ann_vect
 void ann_free(struct ann *index);
 
 const char *ann_engine_name(const struct ann *index);
+const struct ann_vectors *ann_vectors_of(const struct ann *index);
 size_t ann_bytes(const struct ann *index);             /* memory of the index itself, without the borrowed vectors */
 size_t ann_effort(const struct ann *index);            /* the effort in force: never 0, except for flat */
 void ann_set_effort(struct ann *index, size_t effort); /* before the index is shared between threads */
@@ -125,32 +126,41 @@ struct ann_point {
     size_t effort;
     double recall;
     double low;          /* recall less its standard error over the queries: what fresh ones may be promised */
-    double microseconds; /* a query, with as many searching threads as measured */
+    double microseconds; /* a query, of one thread, while as many as were asked for searched */
 };
 
-/* Measures `count` queries [count, dim] at an effort (0: the default). threads >= 1; the calling thread is one of them. */
-int ann_measure(const struct ann *index, const float *queries, size_t count, size_t k, size_t effort, unsigned threads,
+/* The exact answers to queries, found once, for measuring any number of indexes over the same vectors. Borrows both. */
+struct ann_truth; /* opaque */
+struct ann_truth *ann_truth_new(const struct ann_vectors *vectors, const float *queries, size_t count, size_t k,
+                                unsigned threads, struct err *e);
+void ann_truth_free(struct ann_truth *truth);
+
+/* Searches all queries at an effort (0: the default). threads >= 1; the calling thread is one of them. */
+int ann_measure(const struct ann *index, const struct ann_truth *truth, size_t effort, unsigned threads,
                 struct ann_point *point, struct err *e);
 
-/* The same, where only recall is asked for. */
+/* All in one: recall of `count` queries [count, dim]. */
 int ann_measure_recall(const struct ann *index, const float *queries, size_t count, size_t k, size_t effort,
                        unsigned threads, double *recall, struct err *e);
 
 /* What ann_tune found, and measured on its way. */
 enum { ANN_LADDER_POINTS = 32, ANN_TUNE_POINTS = 48 };
 struct ann_tuning {
-    size_t effort; /* the index's default from now on; 0 for flat */
-    double recall; /* what it gives */
-    bool reached;  /* the target */
-    size_t n;      /* 0 for flat */
+    size_t effort;                            /* the index's default from now on; 0 for flat */
+    double recall;                            /* what it gives */
+    bool reached;                             /* the target */
+    size_t n;                                 /* 0 for flat */
     struct ann_point points[ANN_TUNE_POINTS]; /* effort ascending */
 };
 
-/* Finds the least effort whose `low` reaches `target` on these queries, on a ladder whose steps grow by half, and sets it as
- * the index's default. The ladder goes on until recall has nothing left to gain, so that efforts for other targets can be
- * read from the points. When no effort reaches the target, the largest tried is set. Not while other threads search the
- * index. */
-int ann_tune(struct ann *index, const float *queries, size_t count, size_t k, double target, unsigned threads,
-             struct ann_tuning *result, struct err *e);
+/* The first point whose `low` reaches a target; n without one. */
+size_t ann_tuning_find(const struct ann_tuning *tuning, double target);
+
+/* Finds the least efforts whose `low` reaches each of the targets, on a ladder whose steps grow by half, and sets that of the
+ * first as the index's default. The ladder goes on until recall has nothing left to gain, so that efforts for other targets
+ * can be read from the points. When no effort reaches the first target, the largest tried is set. Not while other threads
+ * search the index. */
+int ann_tune(struct ann *index, const struct ann_truth *truth, const double *targets, size_t n_targets,
+             unsigned threads, struct ann_tuning *result, struct err *e);
 
 #endif

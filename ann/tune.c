@@ -13,25 +13,56 @@
 #include "core/mem.h"
 #include "core/parallel.h"
 
-struct measurement {
-    const struct ann *index;
+struct ann_truth {
+    struct ann_vectors vectors;
     const float *queries; /* [count, dim] */
     size_t count;
     size_t k;
+    float *score;  /* [count] of the k-th best row */
+    size_t true_k; /* min(k, n) */
+};
+
+struct measurement {
+    const struct ann *index;
+    const struct ann_truth *truth;
     size_t effort;
-    float *truth;   /* [count] score of the k-th best row */
-    size_t true_k;  /* min(k, n) */
     uint32_t *hit;  /* [count] how many of the true rows were found */
-    double seconds; /* of searching, all threads together */
 };
 
 struct worker {
-    struct measurement *m;
+    const struct ann *index;
+    struct ann_truth *truth; /* to be found out, or */
+    struct measurement *m;   /* to be measured */
     atomic_size_t *next;
     double seconds;
     struct err err;
     int rc;
 };
+
+/* Runs all queries once, on this thread and threads - 1 more; those that can't be started leave their share to it. */
+static int run(const struct worker *job, parallel_work *work, unsigned threads, double *seconds, struct err *e)
+{
+    struct worker *workers = mem_array(threads, sizeof *workers);
+    if (workers == NULL) {
+        return err_nomem(e);
+    }
+    atomic_size_t next = 0;
+    for (unsigned i = 0; i < threads; i++) {
+        workers[i] = *job;
+        workers[i].next = &next;
+    }
+    parallel_run(threads, work, workers);
+    int rc = 0;
+    *seconds = 0;
+    for (unsigned i = 0; i < threads; i++) {
+        *seconds += workers[i].seconds;
+        if (workers[i].rc != 0) {
+            rc = err_set(e, "%s", workers[i].err.message);
+        }
+    }
+    mem_free(workers);
+    return rc;
+}
 
 enum { TRUTH_QUERIES = 64 }; /* that share an exact scan */
 
@@ -39,52 +70,79 @@ enum { TRUTH_QUERIES = 64 }; /* that share an exact scan */
 
 static void find_truth(struct worker *w, size_t first, size_t n, struct ann_batch *batch, struct scored *hits)
 {
-    struct measurement *m = w->m;
+    struct ann_truth *t = w->truth;
     struct ann_query queries[TRUTH_QUERIES];
     struct ann_answer answers[TRUTH_QUERIES];
     struct scored *to[TRUTH_QUERIES];
     for (size_t i = 0; i < n; i++) {
-        queries[i] = (struct ann_query){.vector = m->queries + (first + i) * m->index->vectors.dim,
-                                        .k = m->k,
-                                        .exact = true,
-                                        .min_score = -INFINITY};
-        to[i] = hits + i * m->k;
+        queries[i] = (struct ann_query){
+            .vector = t->queries + (first + i) * t->vectors.dim, .k = t->k, .exact = true, .min_score = -INFINITY};
+        to[i] = hits + i * t->k;
     }
-    w->rc = ann_search_batch(m->index, batch, queries, n, to, answers, &w->err);
+    w->rc = ann_search_batch(w->index, batch, queries, n, to, answers, &w->err);
     for (size_t i = 0; w->rc == 0 && i < n; i++) {
-        m->truth[first + i] = answers[i].n > 0 ? to[i][answers[i].n - 1].score : 0;
+        t->score[first + i] = answers[i].n > 0 ? to[i][answers[i].n - 1].score : 0;
     }
 }
 
 static void work_on_truth(void *arg, unsigned number)
 {
     struct worker *w = (struct worker *)arg + number;
-    struct measurement *m = w->m;
-    struct ann_batch *batch = ann_batch_new(m->index, m->k, &w->err);
-    struct scored *hits = mem_array(TRUTH_QUERIES * m->k, sizeof *hits);
+    const struct ann_truth *t = w->truth;
+    struct ann_batch *batch = ann_batch_new(w->index, t->k, &w->err);
+    struct scored *hits = mem_array(TRUTH_QUERIES * t->k, sizeof *hits);
     if (batch == NULL || hits == NULL) {
         w->rc = err_nomem(&w->err);
     }
-    for (size_t i = 0; w->rc == 0 && (i = atomic_fetch_add(w->next, TRUTH_QUERIES)) < m->count;) {
-        find_truth(w, i, m->count - i < TRUTH_QUERIES ? m->count - i : TRUTH_QUERIES, batch, hits);
+    for (size_t i = 0; w->rc == 0 && (i = atomic_fetch_add(w->next, TRUTH_QUERIES)) < t->count;) {
+        find_truth(w, i, t->count - i < TRUTH_QUERIES ? t->count - i : TRUTH_QUERIES, batch, hits);
     }
     mem_free(hits);
     ann_batch_free(batch);
+}
+
+struct ann_truth *ann_truth_new(const struct ann_vectors *vectors, const float *queries, size_t count, size_t k,
+                                unsigned threads, struct err *e)
+{
+    struct ann_truth *t = mem_array(1, sizeof *t);
+    struct ann *flat = ann_open("flat", NULL, vectors, 0, e);
+    double ignored;
+    if (t != NULL) {
+        *t = (struct ann_truth){
+            *vectors, queries, count, k, mem_array(count, sizeof(float)), k < vectors->n ? k : vectors->n};
+    }
+    if (t == NULL || t->score == NULL) {
+        err_nomem(e);
+    } else if (flat != NULL &&
+               run(&(struct worker){.index = flat, .truth = t}, work_on_truth, threads, &ignored, e) == 0) {
+        ann_free(flat);
+        return t;
+    }
+    ann_free(flat);
+    ann_truth_free(t);
+    return NULL;
+}
+
+void ann_truth_free(struct ann_truth *t)
+{
+    if (t != NULL) {
+        mem_free(t->score);
+        mem_free(t);
+    }
 }
 
 /* --- the index's own half ------------------------------------------------------------------------------------------- */
 
 static void measure_query(struct worker *w, size_t i, struct ann_workspace *ws, struct scored *hits)
 {
-    struct measurement *m = w->m;
-    struct ann_query query = {.vector = m->queries + i * m->index->vectors.dim,
-                              .k = m->k,
-                              .effort = m->effort,
-                              .min_score = -INFINITY};
+    const struct measurement *m = w->m;
+    const struct ann_truth *t = m->truth;
+    struct ann_query query = {
+        .vector = t->queries + i * t->vectors.dim, .k = t->k, .effort = m->effort, .min_score = -INFINITY};
     struct ann_answer answer;
-    w->rc = ann_search(m->index, ws, &query, hits, &answer, &w->err);
+    w->rc = ann_search(w->index, ws, &query, hits, &answer, &w->err);
     uint32_t found = 0;
-    while (w->rc == 0 && found < answer.n && found < m->true_k && hits[found].score >= m->truth[i]) {
+    while (w->rc == 0 && found < answer.n && found < t->true_k && hits[found].score >= t->score[i]) {
         found++;
     }
     m->hit[i] = found;
@@ -100,14 +158,14 @@ static double now(void)
 static void work_on_queries(void *arg, unsigned number)
 {
     struct worker *w = (struct worker *)arg + number;
-    struct measurement *m = w->m;
-    struct ann_workspace *ws = ann_workspace_new(m->index, m->k, &w->err);
-    struct scored *hits = mem_array(m->k, sizeof *hits);
+    const struct ann_truth *t = w->m->truth;
+    struct ann_workspace *ws = ann_workspace_new(w->index, t->k, &w->err);
+    struct scored *hits = mem_array(t->k, sizeof *hits);
     if (ws == NULL || hits == NULL) {
         w->rc = err_nomem(&w->err);
     }
     double started = now();
-    for (size_t i = 0; w->rc == 0 && (i = atomic_fetch_add(w->next, 1)) < m->count;) {
+    for (size_t i = 0; w->rc == 0 && (i = atomic_fetch_add(w->next, 1)) < t->count;) {
         measure_query(w, i, ws, hits);
     }
     w->seconds = now() - started;
@@ -115,83 +173,38 @@ static void work_on_queries(void *arg, unsigned number)
     ann_workspace_free(ws);
 }
 
-/* --- both ----------------------------------------------------------------------------------------------------------- */
+/* --- measuring ------------------------------------------------------------------------------------------------------ */
 
-/* Runs all queries once, on this thread and threads - 1 more; those that can't be started leave their share to it. */
-static int run(struct measurement *m, parallel_work *work, unsigned threads, struct err *e)
+static int measure(struct measurement *m, unsigned threads, struct ann_point *point, struct err *e)
 {
-    struct worker *workers = mem_array(threads, sizeof *workers);
-    if (workers == NULL) {
-        return err_nomem(e);
-    }
-    atomic_size_t next = 0;
-    for (unsigned i = 0; i < threads; i++) {
-        workers[i].m = m;
-        workers[i].next = &next;
-    }
-    parallel_run(threads, work, workers);
-    int rc = 0;
-    m->seconds = 0;
-    for (unsigned i = 0; i < threads; i++) {
-        m->seconds += workers[i].seconds;
-        if (workers[i].rc != 0) {
-            rc = err_set(e, "%s", workers[i].err.message);
-        }
-    }
-    mem_free(workers);
-    return rc;
-}
-
-static int measurement_begin(struct measurement *m, unsigned threads, struct err *e)
-{
-    size_t n = m->index->vectors.n;
-    m->true_k = m->k < n ? m->k : n;
-    m->truth = mem_array(m->count, sizeof *m->truth);
-    m->hit = mem_array(m->count, sizeof *m->hit);
-    if (m->truth == NULL || m->hit == NULL) {
-        return err_nomem(e);
-    }
-    return run(m, work_on_truth, threads, e);
-}
-
-static void measurement_end(struct measurement *m)
-{
-    mem_free(m->truth);
-    mem_free(m->hit);
-}
-
-/* One point of the curve: mean recall, what is left of it after its standard error, and the time. */
-static int measure_point(struct measurement *m, unsigned threads, struct ann_point *point, struct err *e)
-{
-    if (run(m, work_on_queries, threads, e) != 0) {
-        return -1;
-    }
-    double count = (double)m->count;
+    const struct ann_truth *t = m->truth;
+    double count = (double)t->count;
     double sum = 0;
     double squares = 0;
-    for (size_t i = 0; i < m->count; i++) {
-        double recall = m->true_k == 0 ? 1.0 : (double)m->hit[i] / (double)m->true_k;
+    double seconds;
+    if (run(&(struct worker){.index = m->index, .m = m}, work_on_queries, threads, &seconds, e) != 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < t->count; i++) {
+        double recall = t->true_k == 0 ? 1.0 : (double)m->hit[i] / (double)t->true_k;
         sum += recall;
         squares += recall * recall;
     }
-    double mean = m->count == 0 ? 1.0 : sum / count;
-    double variance = m->count < 2 ? 0 : fmax(squares / count - mean * mean, 0) / (count - 1);
-    *point = (struct ann_point){.effort = m->effort,
+    double mean = t->count == 0 ? 1.0 : sum / count;
+    double variance = t->count < 2 ? 0 : fmax(squares / count - mean * mean, 0) / (count - 1);
+    *point = (struct ann_point){.effort = m->effort > 0 ? m->effort : ann_effort(m->index),
                                 .recall = mean,
                                 .low = mean - sqrt(variance),
-                                .microseconds = m->count == 0 ? 0 : 1e6 * m->seconds / count};
+                                .microseconds = t->count == 0 ? 0 : 1e6 * seconds / count};
     return 0;
 }
 
-int ann_measure(const struct ann *index, const float *queries, size_t count, size_t k, size_t effort, unsigned threads,
+int ann_measure(const struct ann *index, const struct ann_truth *truth, size_t effort, unsigned threads,
                 struct ann_point *point, struct err *e)
 {
-    struct measurement m = {.index = index, .queries = queries, .count = count, .k = k, .effort = effort};
-    int rc = measurement_begin(&m, threads, e);
-    if (rc == 0) {
-        rc = measure_point(&m, threads, point, e);
-    }
-    measurement_end(&m);
+    struct measurement m = {index, truth, effort, mem_array(truth->count, sizeof(uint32_t))};
+    int rc = m.hit == NULL ? err_nomem(e) : measure(&m, threads, point, e);
+    mem_free(m.hit);
     return rc;
 }
 
@@ -199,29 +212,39 @@ int ann_measure_recall(const struct ann *index, const float *queries, size_t cou
                        unsigned threads, double *recall, struct err *e)
 {
     struct ann_point point = {0};
-    int rc = ann_measure(index, queries, count, k, effort, threads, &point, e);
+    struct ann_truth *truth = ann_truth_new(&index->vectors, queries, count, k, threads, e);
+    int rc = truth == NULL ? -1 : ann_measure(index, truth, effort, threads, &point, e);
+    ann_truth_free(truth);
     *recall = point.recall;
     return rc;
 }
 
 /* --- tuning --------------------------------------------------------------------------------------------------------- */
 
-static int add_point(struct ann *index, struct measurement *m, size_t effort, unsigned threads,
-                     struct ann_tuning *result, struct err *e)
+struct tuning {
+    struct ann *index;
+    const struct ann_truth *truth;
+    unsigned threads;
+    struct ann_tuning *result;
+};
+
+static int add_point(const struct tuning *t, size_t effort, struct err *e)
 {
-    ann_set_effort(index, effort);
-    m->effort = ann_effort(index);
-    size_t at = result->n;
-    while (at > 0 && result->points[at - 1].effort > m->effort) {
-        result->points[at] = result->points[at - 1];
-        at--;
+    struct ann_tuning *r = t->result;
+    struct ann_point point;
+    ann_set_effort(t->index, effort);
+    if (ann_measure(t->index, t->truth, 0, t->threads, &point, e) != 0) {
+        return -1;
     }
-    result->n++;
-    return measure_point(m, threads, &result->points[at], e);
+    size_t at = r->n++;
+    for (; at > 0 && r->points[at - 1].effort > point.effort; at--) {
+        r->points[at] = r->points[at - 1];
+    }
+    r->points[at] = point;
+    return 0;
 }
 
-/* The first point that reaches the target; n without one. */
-static size_t first_reaching(const struct ann_tuning *t, double target)
+size_t ann_tuning_find(const struct ann_tuning *t, double target)
 {
     size_t i = 0;
     while (i < t->n && t->points[i].low < target) {
@@ -231,54 +254,67 @@ static size_t first_reaching(const struct ann_tuning *t, double target)
 }
 
 /* Up the ladder: past the target, and on while that says something about more effort. */
-static int climb(struct ann *index, struct measurement *m, double target, unsigned threads, struct ann_tuning *result,
-                 struct err *e)
+static int climb(const struct tuning *t, double target, struct err *e)
 {
     enum { BEYOND = 4 }; /* times the effort that reached the target */
     const double enough = 0.998;
-    struct ann_effort_range range = index->engine->effort_range(index, m->k);
-    for (size_t next = range.first; result->n < ANN_LADDER_POINTS; next += next / 2 + 1) {
+    struct ann_tuning *r = t->result;
+    struct ann_effort_range range = t->index->engine->effort_range(t->index, t->truth->k);
+    for (size_t next = range.first; r->n < ANN_LADDER_POINTS; next += next / 2 + 1) {
         next = next < range.last ? next : range.last;
-        if (add_point(index, m, next, threads, result, e) != 0) {
+        if (add_point(t, next, e) != 0) {
             return -1;
         }
-        size_t reached = first_reaching(result, target);
-        bool far = reached < result->n && next >= BEYOND * result->points[reached].effort;
-        if (next == range.last || (reached < result->n && (far || result->points[result->n - 1].low >= enough))) {
+        size_t reached = ann_tuning_find(r, target);
+        bool far = reached < r->n && next >= BEYOND * r->points[reached].effort;
+        if (next == range.last || (reached < r->n && (far || r->points[r->n - 1].low >= enough))) {
             return 0;
         }
     }
     return 0;
 }
 
-int ann_tune(struct ann *index, const float *queries, size_t count, size_t k, double target, unsigned threads,
-             struct ann_tuning *result, struct err *e)
+/* Halves the step of the ladder that crosses a target until it is small. */
+static int refine(const struct tuning *t, double target, struct err *e)
+{
+    struct ann_tuning *r = t->result;
+    for (size_t i = ann_tuning_find(r, target); r->n < ANN_TUNE_POINTS && i > 0 && i < r->n;
+         i = ann_tuning_find(r, target)) {
+        size_t below = r->points[i - 1].effort;
+        size_t step = r->points[i].effort - below;
+        if (step <= 1 + below / 16) {
+            break;
+        }
+        if (add_point(t, below + step / 2, e) != 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+int ann_tune(struct ann *index, const struct ann_truth *truth, const double *targets, size_t n_targets,
+             unsigned threads, struct ann_tuning *result, struct err *e)
 {
     *result = (struct ann_tuning){.effort = ann_effort(index), .recall = 1, .reached = true};
     if (index->engine->exact || index->vectors.n == 0) {
         return 0;
     }
-    struct measurement m = {.index = index, .queries = queries, .count = count, .k = k};
-    int rc = measurement_begin(&m, threads, e);
-    rc = rc == 0 ? climb(index, &m, target, threads, result, e) : rc;
-    /* the step of the ladder that crosses the target, halved until it is small */
-    for (size_t i = first_reaching(result, target); rc == 0 && result->n < ANN_TUNE_POINTS && i > 0 && i < result->n;
-         i = first_reaching(result, target)) {
-        size_t below = result->points[i - 1].effort;
-        size_t step = result->points[i].effort - below;
-        if (step <= 1 + below / 16) {
-            break;
-        }
-        rc = add_point(index, &m, below + step / 2, threads, result, e);
+    struct tuning t = {index, truth, threads, result};
+    double highest = targets[0];
+    for (size_t i = 1; i < n_targets; i++) {
+        highest = fmax(highest, targets[i]);
+    }
+    int rc = climb(&t, highest, e);
+    for (size_t i = 0; rc == 0 && i < n_targets; i++) {
+        rc = refine(&t, targets[i], e);
     }
     if (rc == 0) {
-        size_t chosen = first_reaching(result, target);
+        size_t chosen = ann_tuning_find(result, targets[0]);
         result->reached = chosen < result->n;
         chosen = result->reached ? chosen : result->n - 1;
         result->effort = result->points[chosen].effort;
         result->recall = result->points[chosen].recall;
     }
     ann_set_effort(index, result->effort);
-    measurement_end(&m);
     return rc;
 }

@@ -45,7 +45,10 @@ struct ann *index_build(const struct index_options *options, const struct ann_ve
     }
     size_t k = vectors->n < INDEX_RECALL_K ? vectors->n : INDEX_RECALL_K;
     struct ann_tuning tuning;
-    if (ann_tune(index, queries, n_queries, k, options->target_recall, options->threads, &tuning, e) < 0) {
+    struct ann_truth *truth = ann_truth_new(vectors, queries, n_queries, k, options->threads, e);
+    int rc = truth == NULL ? -1 : ann_tune(index, truth, &options->target_recall, 1, options->threads, &tuning, e);
+    ann_truth_free(truth);
+    if (rc < 0) {
         ann_free(index);
         return NULL;
     }

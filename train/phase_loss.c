@@ -55,6 +55,19 @@ static void mask_row(const struct worker *w, size_t i, float *scores)
     }
 }
 
+/* Asks for the first of the items that each row's user knows: they come while the similarities are computed. */
+static void prefetch_known(const struct worker *w, size_t begin, size_t rows)
+{
+    const struct trainer *t = w->t;
+    enum { LINE = 64 / sizeof(uint32_t) };
+    for (size_t i = begin; t->config->negatives.mask_seen && i < begin + rows; i++) {
+        struct range known = known_events(t->events, t->user[i]);
+        for (size_t k = known.begin; k < known.end && k < known.begin + 4 * LINE; k += LINE) {
+            __builtin_prefetch(t->events->item + k);
+        }
+    }
+}
+
 /* Row `i` of the batch: similarities with the positive and the row's own negatives, the loss, and the gradients that do
  * not go through the shared candidates. `shared` are the similarities with those, then their gradients. */
 static void loss_of_row(struct worker *w, size_t i, struct loss_part shared)
@@ -96,6 +109,7 @@ static void loss_of_block(struct worker *w, size_t begin, size_t rows, size_t fi
 
     memset(user_gradient, 0, rows * t->dim * sizeof *user_gradient);
     if (candidates > 0) {
+        prefetch_known(w, begin, rows);
         mat_mul_nt(w->scores, users, others, rows, candidates, t->dim, false);
     }
     for (size_t i = 0; i < rows; i++) {

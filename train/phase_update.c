@@ -53,6 +53,16 @@ static int row_sums_add(struct row_sums *s, int32_t *slot, int32_t row, const fl
     return 0;
 }
 
+/* Asks for the slots of a row's values: those of a large table are in no cache. */
+static void prefetch_slots(const struct feature *f, const struct feature_column *c, size_t r, const int32_t *slot)
+{
+    size_t n;
+    const int32_t *rows = feature_values(f, c, r, &n);
+    for (size_t i = 0; i < n; i++) {
+        __builtin_prefetch(slot + rows[i]);
+    }
+}
+
 /* Adds what `from`'s rows say about the table rows that `w` owns. */
 static int collect_feature(struct worker *w, const struct worker *from, enum side side, uint32_t feature,
                            struct row_sums *sums)
@@ -64,7 +74,11 @@ static int collect_feature(struct worker *w, const struct worker *from, enum sid
     const float *gradient = from->gradient[side].input + f->offset;
     int32_t *slot = t->slot[t->model->table[side][feature]];
     for (size_t r = 0; r < from->rows[side].n; r++) {
+        enum { AHEAD = 8 };
         size_t n;
+        if (r + AHEAD < from->rows[side].n) {
+            prefetch_slots(f, c, r + AHEAD, slot);
+        }
         const int32_t *rows = feature_values(f, c, r, &n);
         struct value_weights weights = feature_weights(f, n);
         const float *g = gradient + r * spec->input_width;

@@ -78,14 +78,13 @@ static void recall_by_tuning(void **state)
         {{16, 3, 0.1f, 1}, 400, 100, 0.95},
     };
     for (size_t i = 0; i < sizeof worlds / sizeof worlds[0]; i++) {
-        struct err e = ERR_INIT;
         struct ann_vectors v = {data_new(&worlds[i].shape, worlds[i].n, 5, 0), worlds[i].n,
                                 (uint32_t)worlds[i].shape.dim};
         float *held_out = data_new(&worlds[i].shape, QUERIES, 5, 1);
         float *queries = data_new(&worlds[i].shape, QUERIES, 5, 2);
         struct ann *index = build(&v, 2);
         struct ann_tuning tuned;
-        assert_int_equal(ann_tune(index, held_out, QUERIES, worlds[i].k, worlds[i].target, 2, &tuned, &e), 0);
+        assert_int_equal(tune(index, held_out, QUERIES, worlds[i].k, worlds[i].target, &tuned), 0);
         double recall = recall_of(index, queries, worlds[i].k, 0);
         if (tuned.recall < worlds[i].target || recall < worlds[i].target - 0.03) {
             fail_msg("world %zu: recall %.3f (tuned on: %.3f at effort %zu)", i, recall, tuned.recall, tuned.effort);
