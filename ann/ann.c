@@ -257,28 +257,23 @@ static size_t candidates_filter(struct scored *candidates, size_t n, const struc
     return kept;
 }
 
-void candidates_score(const struct ann_vectors *v, const float *query, struct scored *candidates, size_t n)
+static size_t smaller(size_t a, size_t b)
 {
-    enum { AHEAD = 8 };
-    for (size_t i = 0; i < n; i++) {
-        if (i + AHEAD < n) {
-            __builtin_prefetch(v->data + (size_t)candidates[i + AHEAD].row * v->dim);
-        }
-        vec_dot_rows(&candidates[i].score, v->data + (size_t)candidates[i].row * v->dim, 1, v->dim, query);
-    }
+    return a < b ? a : b;
 }
 
-/* The k best candidates that reach the floor, sorted, into hits. */
-static size_t candidates_select(const struct ann_query *query, const struct scored *candidates, size_t n,
-                                struct scored *hits)
+/* The k best candidates that reach the floor, sorted, into hits. Candidates change their order. */
+static size_t candidates_select(const struct ann_query *query, struct scored *candidates, size_t n, struct scored *hits)
 {
-    struct topk best;
-    topk_init(&best, hits, query->k);
+    size_t kept = 0;
     for (size_t i = 0; i < n; i++) {
-        if (candidates[i].score >= query->min_score) {
-            topk_push(&best, candidates[i].score, candidates[i].row);
+        if (candidates[i].score >= query->min_score) { /* not so: NaN */
+            candidates[kept++] = candidates[i];
         }
     }
+    struct topk best = {hits, query->k, smaller(kept, query->k)};
+    topk_select(candidates, kept, query->k);
+    memcpy(hits, candidates, best.n * sizeof *hits);
     topk_sort(&best);
     return best.n;
 }
@@ -288,11 +283,6 @@ static bool scan_is_cheaper(const struct ann *index, const struct ann_workspace 
 {
     size_t cost = index->engine->candidate_cost(index);
     return depth > ws->capacity || depth >= index->vectors.n || (cost > 0 && depth >= index->vectors.n / cost);
-}
-
-static size_t smaller(size_t a, size_t b)
-{
-    return a < b ? a : b;
 }
 
 /* Candidates that ranks up to k + x take, if k take `base`. */
@@ -318,7 +308,7 @@ static size_t search_candidates(const struct ann *index, struct ann_workspace *w
         if (depth >= needed || found < depth) {
             *filtered = kept < found;
             if (!scored) {
-                candidates_score(&index->vectors, query->vector, ws->candidates, kept);
+                vec_dot_picked(ws->candidates, kept, index->vectors.data, index->vectors.dim, query->vector);
             }
             return candidates_select(query, ws->candidates, kept, hits);
         }

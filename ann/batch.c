@@ -94,7 +94,7 @@ static size_t settle(const struct ann_batch *b, const struct ann_vectors *v, con
     struct topk *kept = &b->best[i];
     struct topk best;
     float worst = topk_threshold(kept); /* of the kept; -INFINITY when no row was dropped */
-    candidates_score(v, query->vector, kept->entries, kept->n);
+    vec_dot_picked(kept->entries, kept->n, v->data, v->dim, query->vector);
     topk_init(&best, hits, query->k);
     for (size_t j = 0; j < kept->n; j++) {
         topk_push(&best, kept->entries[j].score, kept->entries[j].row);

@@ -89,9 +89,6 @@ extern const struct ann_engine ann_native_engine;
 /* What every query must be: k, finite numbers, ascending exclusions. */
 int query_check(const struct ann *index, const struct ann_workspace *ws, const struct ann_query *query, struct err *e);
 
-/* Exact scores of candidates, the same to the bit as the scan's. */
-void candidates_score(const struct ann_vectors *v, const float *query, struct scored *candidates, size_t n);
-
 /* The exact scan: the best k of all rows that are not excluded, sorted, into hits [k]; returns how many. */
 size_t flat_scan(const struct ann_vectors *vectors, const struct ann_query *query, float *scores, struct scored *hits);
 

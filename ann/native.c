@@ -40,63 +40,12 @@ struct pool {
     float floor; /* lower scores are not wanted any more */
 };
 
-static void swap(struct scored *a, struct scored *b)
-{
-    struct scored kept = *a;
-    *a = *b;
-    *b = kept;
-}
-
-/* Moves the `wanted` best to the front, in any order (Hoare's quickselect; the median of three against sorted input). */
-static void select_best(struct scored *entry, size_t n, size_t wanted)
-{
-    size_t low = 0;
-    size_t high = n - 1;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (entry[middle].score > entry[low].score) {
-            swap(&entry[middle], &entry[low]);
-        }
-        if (entry[high].score > entry[low].score) {
-            swap(&entry[high], &entry[low]);
-        }
-        if (entry[high].score > entry[middle].score) {
-            swap(&entry[high], &entry[middle]);
-        }
-        float pivot = entry[middle].score;
-        size_t i = low;
-        size_t j = high;
-        while (i <= j) {
-            while (entry[i].score > pivot) {
-                i++;
-            }
-            while (entry[j].score < pivot) {
-                j--;
-            }
-            if (i <= j) {
-                swap(&entry[i++], &entry[j]);
-                if (j == 0) {
-                    break;
-                }
-                j--;
-            }
-        }
-        if (wanted <= j) {
-            high = j;
-        } else if (wanted >= i) {
-            low = i;
-        } else {
-            return;
-        }
-    }
-}
-
 static void pool_shrink(struct pool *p)
 {
     if (p->n <= p->wanted) {
         return;
     }
-    select_best(p->entry, p->n, p->wanted - 1);
+    topk_select(p->entry, p->n, p->wanted);
     p->n = p->wanted;
     p->floor = p->entry[0].score;
     for (size_t i = 1; i < p->n; i++) {

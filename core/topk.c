@@ -1,9 +1,11 @@
 #include "core/topk.h"
 
 #include <math.h>
-#include <stdlib.h>
+#include <stdbool.h>
 
 #include "core/simd.h"
+
+/* --- the heap --------------------------------------------------------------------------------------------------------- */
 
 void topk_init(struct topk *t, struct scored *entries, size_t k)
 {
@@ -88,18 +90,92 @@ void topk_push_block(struct topk *t, const float *scores, size_t n, uint32_t fir
     }
 }
 
-static int compare(const void *a, const void *b)
+/* --- order ---------------------------------------------------------------------------------------------------------- */
+
+static void swap(struct scored *a, struct scored *b)
 {
-    struct scored x = *(const struct scored *)a;
-    struct scored y = *(const struct scored *)b;
-    return scored_before(x, y) ? -1 : scored_before(y, x);
+    struct scored kept = *a;
+    *a = *b;
+    *b = kept;
+}
+
+/* A range of entries, both ends included; empty when last < first. */
+struct span {
+    ptrdiff_t first, last;
+};
+
+/* Splits a span of two at least by the value of one of them (Hoare; the median of three against sorted input): what is in
+ * `before` is not after what is in `after`; what is in neither is where it belongs. */
+static void split(struct scored *entries, struct span all, struct span *before, struct span *after)
+{
+    ptrdiff_t i = all.first;
+    ptrdiff_t j = all.last;
+    struct scored *middle = &entries[i + (j - i) / 2];
+    if (scored_before(*middle, entries[i])) {
+        swap(middle, &entries[i]);
+    }
+    if (scored_before(entries[j], entries[i])) {
+        swap(&entries[j], &entries[i]);
+    }
+    if (scored_before(entries[j], *middle)) {
+        swap(&entries[j], middle);
+    }
+    struct scored pivot = *middle;
+    while (i <= j) {
+        while (scored_before(entries[i], pivot)) {
+            i++;
+        }
+        while (scored_before(pivot, entries[j])) {
+            j--;
+        }
+        if (i <= j) {
+            swap(&entries[i++], &entries[j--]);
+        }
+    }
+    *before = (struct span){all.first, j};
+    *after = (struct span){i, all.last};
+}
+
+static void sort(struct scored *entries, struct span all)
+{
+    enum { FEW = 16 };
+    while (all.last - all.first >= FEW) { /* the smaller part by a call of its own: depth is logarithmic */
+        struct span before, after;
+        split(entries, all, &before, &after);
+        bool first_smaller = before.last - before.first < after.last - after.first;
+        sort(entries, first_smaller ? before : after);
+        all = first_smaller ? after : before;
+    }
+    for (ptrdiff_t i = all.first + 1; i <= all.last; i++) {
+        struct scored value = entries[i];
+        ptrdiff_t j = i;
+        for (; j > all.first && scored_before(value, entries[j - 1]); j--) {
+            entries[j] = entries[j - 1];
+        }
+        entries[j] = value;
+    }
+}
+
+void topk_select(struct scored *entries, size_t n, size_t wanted)
+{
+    struct span all = {0, (ptrdiff_t)n - 1};
+    ptrdiff_t border = (ptrdiff_t)wanted - 1; /* the last wanted one */
+    while (wanted > 0 && wanted < n && all.first < all.last) {
+        struct span before, after;
+        split(entries, all, &before, &after);
+        if (border <= before.last) {
+            all = before;
+        } else if (border >= after.first) {
+            all = after;
+        } else {
+            return;
+        }
+    }
 }
 
 void topk_sort(struct topk *t)
 {
-    if (t->n > 1) {
-        qsort(t->entries, t->n, sizeof *t->entries, compare);
-    }
+    sort(t->entries, (struct span){0, (ptrdiff_t)t->n - 1});
 }
 
 size_t topk_naive(struct scored *out, size_t k, const float *scores, size_t n)

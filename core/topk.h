@@ -40,6 +40,9 @@ void topk_push_block(struct topk *t, const float *scores, size_t n, uint32_t fir
 /* Sorts entries best first. The heap is spent: only reading t->entries[0 .. t->n) makes sense afterwards. */
 void topk_sort(struct topk *t);
 
+/* Moves the `wanted` first of entries [n], in the order above, to the front, themselves in any order. No NaN. */
+void topk_select(struct scored *entries, size_t n, size_t wanted);
+
 /* Oracle: sorts all n scores and returns how many of the first k were written to out [k]. */
 size_t topk_naive(struct scored *out, size_t k, const float *scores, size_t n);
 

@@ -68,6 +68,30 @@ SIMD_CLONES void vec_dot_rows(float *scores, const float *matrix, size_t rows, s
     }
 }
 
+/* A row's lines, as many as there are ways to wait for them. */
+static inline __attribute__((always_inline)) void prefetch_row(const float *row, size_t n)
+{
+    enum { LINE = 64 / sizeof(float), MOST = 8 * LINE };
+    for (size_t i = 0; i < n && i < MOST; i += LINE) {
+        __builtin_prefetch(row + i);
+    }
+}
+
+SIMD_CLONES void vec_dot_picked(struct scored *picked, size_t n_picked, const float *matrix, size_t n,
+                                const float *query)
+{
+    enum { AHEAD = 6 };
+    for (size_t i = 0; i < n_picked && i < AHEAD; i++) {
+        prefetch_row(matrix + (size_t)picked[i].row * n, n);
+    }
+    for (size_t i = 0; i < n_picked; i++) {
+        if (i + AHEAD < n_picked) {
+            prefetch_row(matrix + (size_t)picked[i + AHEAD].row * n, n);
+        }
+        picked[i].score = dot(matrix + (size_t)picked[i].row * n, query, n);
+    }
+}
+
 SIMD_CLONES void vec_add_scaled(float *y, const float *x, float scale, size_t n)
 {
     for (size_t i = 0; i < n; i++) {

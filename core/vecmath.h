@@ -13,6 +13,7 @@
 #include <stddef.h>
 
 #include "core/err.h"
+#include "core/topk.h"
 
 float vec_dot(const float *a, const float *b, size_t n);
 float vec_dot_naive(const float *a, const float *b, size_t n);
@@ -27,6 +28,10 @@ void vec_normalize_rows(float *x, size_t rows, size_t n, float *norms);
 
 /* scores[i] = dot(query, matrix row i), for matrix [rows, n] */
 void vec_dot_rows(float *scores, const float *matrix, size_t rows, size_t n, const float *query);
+
+/* picked[i].score = dot(query, matrix row picked[i].row): the same bits as vec_dot_rows. Rows anywhere in a large matrix are
+ * asked for ahead. */
+void vec_dot_picked(struct scored *picked, size_t n_picked, const float *matrix, size_t n, const float *query);
 
 /* c [m, n] = a x b, or c += a x b with `accumulate`. The letters say which operand is used transposed:
  * nt: a [m, k], b [n, k]     nn: a [m, k], b [k, n]     tn: a [k, m], b [k, n] */

@@ -18,6 +18,7 @@ int cmd_fit(int argc, char **argv);
 int cmd_eval(int argc, char **argv);
 int cmd_report(int argc, char **argv);
 int cmd_index(int argc, char **argv);
+int cmd_ann_bench(int argc, char **argv);
 int cmd_embed(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);

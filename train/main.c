@@ -19,6 +19,7 @@ static const struct {
     {"eval", cmd_eval, "rank the whole catalogue for the users of a test file"},
     {"report", cmd_report, "draw a report as an HTML page"},
     {"index", cmd_index, "give a bundle another index"},
+    {"ann-bench", cmd_ann_bench, "which index engine suits these vectors?"},
     {"embed", cmd_embed, "vectors of users or items"},
     {"verify", cmd_verify, "check a bundle completely"},
     {"inspect", cmd_inspect, "show what is in a bundle"},
@@ -30,7 +31,7 @@ static void print_help(void)
 {
     printf("usage: recall-train COMMAND [ARGUMENT]...\n\n");
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
-        printf("  %-8s  %s\n", commands[i].name, commands[i].summary);
+        printf("  %-9s  %s\n", commands[i].name, commands[i].summary);
     }
     printf("\nrecall-train COMMAND --help tells more. Exit status: 0 done, 1 failed, 2 usage.\n");
 }

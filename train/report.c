@@ -231,24 +231,36 @@ static void put_sections(struct buf *body, struct buf *nav, const struct report_
     buf_release(&one);
 }
 
+void page_begin(struct buf *out, const char *title)
+{
+    buf_puts(out, head);
+    buf_puts(out, "<title>");
+    put_escaped(out, title);
+    buf_puts(out, "</title>\n<style>\n");
+    buf_puts(out, report_style);
+    buf_puts(out, "</style>\n</head>\n<body>\n<main>\n");
+}
+
+void page_end(struct buf *out)
+{
+    buf_puts(out, "</main>\n</body>\n</html>\n");
+}
+
 int report_page(const json_t *report, struct buf *out, struct err *e)
 {
     struct report_view v;
     struct buf body = BUF_INIT;
     struct buf nav = BUF_INIT;
+    char title[120];
     report_view_init(&v, report);
     put_sections(&body, &nav, &v);
-    buf_puts(out, head);
-    buf_puts(out, "<title>Recall report ");
-    put_escaped(out, model_name(&v));
-    buf_puts(out, "</title>\n<style>\n");
-    buf_puts(out, report_style);
-    buf_puts(out, "</style>\n</head>\n<body>\n<main>\n");
+    snprintf(title, sizeof title, "Recall report %.100s", model_name(&v));
+    page_begin(out, title);
     put_header(out, &v);
     buf_printf(out, "<nav>%s</nav>\n", nav.data);
     put_findings(out, &v);
     buf_add(out, body.data, body.len);
-    buf_puts(out, "</main>\n</body>\n</html>\n");
+    page_end(out);
     out->failed |= buf_failed(&body) || buf_failed(&nav);
     buf_release(&body);
     buf_release(&nav);

@@ -114,7 +114,7 @@ static char *page_path(const char *path)
     return page;
 }
 
-int report_write(const char *path, const json_t *report, struct err *e)
+int record_write(const char *path, const json_t *report, page_writer *draw, struct err *e)
 {
     struct buf page = BUF_INIT;
     char *text = report_text(report, e);
@@ -123,7 +123,7 @@ int report_write(const char *path, const json_t *report, struct err *e)
     if (result == 0 && strcmp(path, "-") == 0) {
         fputs(text, stdout);
     } else if (result == 0) {
-        bool failed = report_page(report, &page, e) < 0 || file_replace(path, text, strlen(text), e) < 0 ||
+        bool failed = draw(report, &page, e) < 0 || file_replace(path, text, strlen(text), e) < 0 ||
                       file_replace(beside, page.data, page.len, e) < 0;
         result = failed ? -1 : 0;
     }
@@ -131,4 +131,9 @@ int report_write(const char *path, const json_t *report, struct err *e)
     mem_free(beside);
     buf_release(&page);
     return result;
+}
+
+int report_write(const char *path, const json_t *report, struct err *e)
+{
+    return record_write(path, report, report_page, e);
 }

@@ -52,6 +52,33 @@ static void random_scores(void **state)
     }
 }
 
+/* What is in front after a selection is what sorting would put there, whatever the order before. */
+static void selection(void **state)
+{
+    (void)state;
+    struct rng r;
+    rng_seed(&r, 3, 0);
+    for (int round = 0; round < 5000; round++) {
+        struct scored entries[MOST], sorted[MOST];
+        size_t n = rng_below(&r, MOST + 1);
+        size_t wanted = rng_below(&r, (uint32_t)n + 2);
+        uint32_t distinct = 1 + rng_below(&r, round % 2 == 0 ? 4 : 1000000);
+        for (size_t i = 0; i < n; i++) {
+            float score = round % 3 == 0 ? (float)i : round % 3 == 1 ? -(float)i : (float)rng_below(&r, distinct);
+            entries[i] = sorted[i] = (struct scored){score, (uint32_t)i};
+        }
+        struct topk all = {sorted, n, n};
+        topk_sort(&all);
+        topk_select(entries, n, wanted);
+        for (size_t i = 1; i < n; i++) {
+            assert_true(scored_before(sorted[i - 1], sorted[i]));
+        }
+        struct topk front = {entries, wanted, wanted < n ? wanted : n};
+        topk_sort(&front);
+        assert_memory_equal(entries, sorted, front.n * sizeof *entries);
+    }
+}
+
 static void ties_go_by_row(void **state)
 {
     (void)state;
@@ -116,7 +143,8 @@ static void k_of_zero_keeps_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(random_scores),           cmocka_unit_test(ties_go_by_row),
+        cmocka_unit_test(random_scores),           cmocka_unit_test(selection),
+        cmocka_unit_test(ties_go_by_row),
         cmocka_unit_test(nan_is_never_kept),       cmocka_unit_test(threshold_follows_the_worst),
         cmocka_unit_test(k_of_zero_keeps_nothing),
     };

@@ -70,6 +70,33 @@ static void dot_rows_equals_dot(void **state)
     }
 }
 
+static void picked_rows_equal_rows(void **state)
+{
+    (void)state;
+    enum { ROWS = 40, PICKED = 70 };
+    for (size_t s = 0; s < ODD_SIZES; s++) {
+        size_t n = odd_sizes[s];
+        float *matrix = mem_array(ROWS * n + 1, sizeof *matrix);
+        float *query = mem_array(n + 1, sizeof *query);
+        float scores[ROWS];
+        struct scored picked[PICKED];
+        fill_random(&rng, matrix, ROWS * n);
+        fill_random(&rng, query, n);
+        vec_dot_rows(scores, matrix, ROWS, n, query);
+        for (size_t count = 0; count <= PICKED; count += 7) {
+            for (size_t i = 0; i < count; i++) {
+                picked[i] = (struct scored){NAN, rng_below(&rng, ROWS)};
+            }
+            vec_dot_picked(picked, count, matrix, n, query);
+            for (size_t i = 0; i < count; i++) {
+                assert_memory_equal(&picked[i].score, &scores[picked[i].row], sizeof(float));
+            }
+        }
+        mem_free(matrix);
+        mem_free(query);
+    }
+}
+
 static void elementwise_equals_loop(void **state)
 {
     (void)state;
@@ -248,6 +275,7 @@ int main(void)
         cmocka_unit_test(setup_accepts_this_blas),
         cmocka_unit_test(dot_equals_naive),
         cmocka_unit_test(dot_rows_equals_dot),
+        cmocka_unit_test(picked_rows_equal_rows),
         cmocka_unit_test(elementwise_equals_loop),
         cmocka_unit_test(finite_sees_every_position),
         cmocka_unit_test(norm_survives_extremes),
