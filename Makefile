@@ -174,6 +174,11 @@ $(PROBE): tests/oracle/train_probe.c $(call archives,train) $(BUILD)/flags $(BUI
 	@mkdir -p $(@D); echo "  TEST  $<"
 	@$(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< -Wl,--start-group $(call archives,train) -Wl,--end-group $(LIBS_train)
 
+# An index engine that takes turns with other libraries, for tests/bench/ann_peers.sh.
+$(BUILD)/bench/%: tests/bench/%.c $(call archives,train) $(BUILD)/flags $(BUILD)/faiss.libs
+	@mkdir -p $(@D); echo "  BENCH $<"
+	@$(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< -Wl,--start-group $(call archives,train) -Wl,--end-group $(LIBS_train)
+
 .PHONY: test test-run unit probe oracle
 test: ## install what tests need, build, run every test (T=pattern: only those whose name contains it)
 	@$(MAKE) --no-print-directory test-deps

@@ -469,6 +469,7 @@ struct model *fit_model(const struct fit_job *job, json_t **record, struct err *
     }
     if (result == 0) {
         warn_of_scale(&f);
+        model_drop_state(f.model); /* as large as the model, and what follows needs memory, too */
         *record = make_record(&f);
         result = *record == NULL ? err_nomem(e) : 0;
     }

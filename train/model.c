@@ -113,15 +113,24 @@ int model_add_loss_scale(struct model *m, int n_states, float scale, struct err 
     return 0;
 }
 
+void model_drop_state(struct model *m)
+{
+    for (size_t i = 0; i < m->n_parameters; i++) {
+        for (size_t s = 0; s < 2; s++) {
+            mem_free(m->parameters[i].state[s]);
+            m->parameters[i].state[s] = NULL;
+        }
+    }
+}
+
 void model_free(struct model *m)
 {
     if (m == NULL) {
         return;
     }
+    model_drop_state(m);
     for (size_t i = 0; i < m->n_parameters; i++) {
         mem_free(m->parameters[i].value);
-        mem_free(m->parameters[i].state[0]);
-        mem_free(m->parameters[i].state[1]);
     }
     mem_free(m->parameters);
     mem_free(m);

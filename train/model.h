@@ -56,6 +56,9 @@ void model_initialize(struct model *m, double init_scale, uint64_t seed);
 /* Copies all values (not the optimizer's state) between models of the same schema. */
 void model_copy_values(struct model *to, const struct model *from);
 
+/* Frees the optimizer's state: the model is trained. */
+void model_drop_state(struct model *m);
+
 /* Writes all values that a tower needs as a safetensors file. */
 int model_write(const struct model *m, const char *path, struct err *e);
 
