@@ -178,8 +178,10 @@ static int fill_lists(const struct build *b, struct ivf *f, struct err *e)
 {
     uint32_t *start = mem_array((size_t)b->n_lists + 1, sizeof *start);
     uint32_t *next = mem_array((size_t)b->n_lists + 1, sizeof *next);
+    uint32_t *size = mem_array(b->n_lists, sizeof *size);
     f->block_start = start;
-    if (start == NULL || next == NULL) {
+    f->list_size = size;
+    if (start == NULL || next == NULL || size == NULL) {
         mem_free(next);
         return err_nomem(e);
     }
@@ -189,6 +191,7 @@ static int fill_lists(const struct build *b, struct ivf *f, struct err *e)
         }
     }
     for (uint32_t j = 0; j < b->n_lists; j++) {
+        size[j] = next[j];
         start[j + 1] = start[j] + (next[j] + PQ_BLOCK - 1) / PQ_BLOCK;
         next[j] = start[j] * PQ_BLOCK; /* 2 n + 32 lists < 2^32 */
     }
@@ -334,6 +337,7 @@ void ivf_release(struct ivf *f)
 {
     mem_free((void *)(uintptr_t)f->centroids);
     mem_free((void *)(uintptr_t)f->block_start);
+    mem_free((void *)(uintptr_t)f->list_size);
     mem_free((void *)(uintptr_t)f->rows);
     mem_free((void *)(uintptr_t)f->codes);
     mem_free((void *)(uintptr_t)f->pq.centers);
@@ -343,17 +347,22 @@ void ivf_release(struct ivf *f)
 int ivf_check(const struct ivf *f, size_t blocks, struct err *e)
 {
     for (uint32_t j = 0; j < f->n_lists; j++) {
-        if (f->block_start[j] > f->block_start[j + 1]) {
-            return err_set(e, "list %u of the index ends before it begins", j);
+        if (f->block_start[j] > f->block_start[j + 1] || f->block_start[j + 1] > blocks) {
+            return err_set(e, "list %u of the index ends before it begins, or behind the others", j);
+        }
+        size_t places = (size_t)(f->block_start[j + 1] - f->block_start[j]) * PQ_BLOCK;
+        const uint32_t *rows = f->rows + (size_t)f->block_start[j] * PQ_BLOCK;
+        if (f->list_size[j] > places) {
+            return err_set(e, "list %u of the index is larger than its blocks", j);
+        }
+        for (size_t i = 0; i < f->list_size[j]; i++) {
+            if (rows[i] >= f->n) {
+                return err_set(e, "row %u of the index does not exist", rows[i]);
+            }
         }
     }
     if (f->block_start[0] != 0 || f->block_start[f->n_lists] != blocks) {
         return err_set(e, "the lists of the index do not fill its file");
-    }
-    for (size_t i = 0; i < blocks * PQ_BLOCK; i++) {
-        if (f->rows[i] != IVF_NO_ROW && f->rows[i] >= f->n) {
-            return err_set(e, "row %u of the index does not exist", f->rows[i]);
-        }
     }
     if (!vec_is_finite(f->centroids, (size_t)f->n_lists * f->dim) ||
         !vec_is_finite(f->pq.centers, pq_centers_size(&f->pq))) {

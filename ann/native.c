@@ -19,11 +19,12 @@
 #include "ann/indexfile.h"
 #include "ann/ivf.h"
 #include "core/mem.h"
+#include "core/simd.h"
 #include "core/vecmath.h"
 
 enum {
     RERANK_LEAST = 32,
-    RERANK_LISTS = 16, /* for each of so many lists, as many candidates as results are wanted are re-ranked more */
+    RERANK_LISTS = 12, /* for each of so many lists, as many candidates as results are wanted are re-ranked more */
     DIM_MAX = 8192
 };
 
@@ -34,41 +35,86 @@ struct native_state {
 
 /* --- the pool of candidates --------------------------------------------------------------------------------------- */
 
+enum { POOL_BINS = 512, POOL_TIMES = 3 };
+
+/* A place is where a row stands in the lists: its row number is looked up only if it stays. */
 struct pool {
-    struct scored *entry; /* [2 * wanted] */
+    float *score;    /* [POOL_TIMES * wanted + ROOM] */
+    uint32_t *place; /* the same size */
+    uint32_t *bin;   /* the same size */
+    uint32_t *count; /* [POOL_BINS] */
     size_t n, wanted;
     float floor; /* lower scores are not wanted any more */
 };
 
+/* The range of scores; NaN does not count. */
+SIMD_CLONES static void find_range(const float *score, size_t n, float *least, float *most)
+{
+    vec8 high = {0};
+    high -= INFINITY;
+    vec8 low = high; /* of negated scores */
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        vec8 x = *(const vec8 *)(const void *)(score + i);
+        high = VEC8_MAX(x, high);
+        low = VEC8_MAX(-x, low);
+    }
+    *most = -INFINITY;
+    *least = INFINITY;
+    for (size_t j = 0; j < 8; j++) {
+        *most = high[j] > *most ? high[j] : *most;
+        *least = -low[j] < *least ? -low[j] : *least;
+    }
+    for (; i < n; i++) {
+        *most = score[i] > *most ? score[i] : *most;
+        *least = score[i] < *least ? score[i] : *least;
+    }
+}
+
+/* bin[i] = (score[i] - least) * scale within [0, POOL_BINS); NaN: 0. Rounds n up to a multiple of 8. */
+SIMD_CLONES static void find_bins(const float *score, size_t n, float least, float scale, uint32_t *bin)
+{
+    const vec8 zero = {0};
+    const vec8 last = zero - (float)(POOL_BINS - 1);
+    for (size_t i = 0; i < n; i += 8) {
+        vec8 x = (*(const vec8 *)(const void *)(score + i) - least) * scale;
+        x = VEC8_MAX(x, zero);
+        x = -VEC8_MAX(-x, last);
+        *(ivec8 *)(void *)(bin + i) = __builtin_convertvector(x, ivec8);
+    }
+}
+
+/* Keeps the `wanted` best, but for the order within a bin, of which there are POOL_BINS between the worst and the best: counting
+ * takes a fraction of the time of a selection by comparisons, whose branches nobody can foresee. */
 static void pool_shrink(struct pool *p)
 {
     if (p->n <= p->wanted) {
         return;
     }
-    topk_select(p->entry, p->n, p->wanted);
-    p->n = p->wanted;
-    p->floor = p->entry[0].score;
-    for (size_t i = 1; i < p->n; i++) {
-        p->floor = fminf(p->floor, p->entry[i].score);
+    float least, most;
+    find_range(p->score, p->n, &least, &most);
+    float scale = (float)(POOL_BINS - 1) / (most - least);
+    scale = most > least && isfinite(scale) ? scale : 0;
+    find_bins(p->score, p->n, least, scale, p->bin);
+    memset(p->count, 0, POOL_BINS * sizeof *p->count);
+    for (size_t i = 0; i < p->n; i++) {
+        p->count[p->bin[i]]++;
     }
-}
-
-/* Each row once, the first of its copies; `table` [size], a power of two and at least twice as many as entries. */
-static size_t drop_copies(struct scored *entry, size_t n, uint32_t *table, size_t size)
-{
+    uint32_t border = POOL_BINS - 1;
+    size_t left = p->wanted; /* of the border's bin */
+    while (p->count[border] < left) {
+        left -= p->count[border--];
+    }
     size_t kept = 0;
-    memset(table, 0xff, size * sizeof *table); /* IVF_NO_ROW */
-    for (size_t i = 0; i < n; i++) {
-        size_t slot = (entry[i].row * 0x9E3779B1u) & (size - 1);
-        while (table[slot] != IVF_NO_ROW && table[slot] != entry[i].row) {
-            slot = (slot + 1) & (size - 1);
-        }
-        if (table[slot] == IVF_NO_ROW) {
-            table[slot] = entry[i].row;
-            entry[kept++] = entry[i];
-        }
+    for (size_t i = 0; i < p->n; i++) {
+        bool on_border = p->bin[i] == border && left > 0;
+        p->score[kept] = p->score[i];
+        p->place[kept] = p->place[i];
+        kept += p->bin[i] > border || on_border;
+        left -= on_border;
     }
-    return kept;
+    p->n = kept;
+    p->floor = fmaxf(p->floor, scale > 0 ? least + (float)border / scale : least);
 }
 
 /* --- searching ---------------------------------------------------------------------------------------------------- */
@@ -78,13 +124,40 @@ enum { ROOM = 1024 }; /* places that one call of the scan may report */
 struct native_scratch {
     float *centroid_scores; /* [n_lists] */
     struct scored *lists;   /* [n_lists] */
-    struct scored *pool;    /* [2 * capacity + ROOM] */
-    uint32_t *copies;       /* [copies_size] */
+    float *pool_score;      /* [pool_size] */
+    uint32_t *pool_place;   /* [pool_size] */
+    uint32_t *pool_bin;     /* [pool_size] */
+    uint32_t count[POOL_BINS];
+    uint32_t *copies; /* [copies_size] */
     size_t copies_size;
     struct pq_table table;
     uint32_t place[ROOM];
     uint16_t sum[ROOM];
 };
+
+/* The rows at the places, each once, the first of its copies, into rows; `table` [size] is a power of two and at least twice
+ * as many as places. */
+static size_t resolve(const struct ivf *f, const struct pool *p, uint32_t *table, size_t size, struct scored *rows)
+{
+    enum { AHEAD = 16 };
+    size_t kept = 0;
+    memset(table, 0xff, size * sizeof *table); /* IVF_NO_ROW */
+    for (size_t i = 0; i < p->n; i++) {
+        if (i + AHEAD < p->n) {
+            __builtin_prefetch(&f->rows[p->place[i + AHEAD]]);
+        }
+        uint32_t row = f->rows[p->place[i]];
+        size_t slot = (row * 0x9E3779B1u) & (size - 1);
+        while (table[slot] != IVF_NO_ROW && table[slot] != row) {
+            slot = (slot + 1) & (size - 1);
+        }
+        if (table[slot] == IVF_NO_ROW) {
+            table[slot] = row;
+            rows[kept++] = (struct scored){p->score[i], row};
+        }
+    }
+    return kept;
+}
 
 /* The sum of bytes that a candidate must be above, for its score to be above the floor. */
 static int sum_floor(const struct pq_table *table, float centroid_score, float floor)
@@ -98,20 +171,32 @@ static void scan_list(const struct ivf *f, struct native_scratch *s, uint32_t li
 {
     size_t block = f->block_start[list];
     size_t end = f->block_start[list + 1];
+    size_t places = block * PQ_BLOCK + f->list_size[list]; /* the last block may be part empty */
     float base = centroid_score + s->table.base;
     while (block < end) {
         size_t done;
         size_t n = pq_scan(&f->pq, &s->table, f->codes + block * pq_block_bytes(&f->pq), end - block,
                            sum_floor(&s->table, centroid_score, p->floor), ROOM, s->place, s->sum, &done);
-        const uint32_t *rows = f->rows + block * PQ_BLOCK;
         for (size_t i = 0; i < n; i++) {
-            p->entry[p->n] = (struct scored){base + s->table.step * (float)s->sum[i], rows[s->place[i]]};
-            p->n += rows[s->place[i]] != IVF_NO_ROW;
+            uint32_t place = (uint32_t)(block * PQ_BLOCK) + s->place[i];
+            p->score[p->n] = base + s->table.step * (float)s->sum[i];
+            p->place[p->n] = place;
+            p->n += place < places;
         }
-        if (p->n >= 2 * p->wanted) {
+        if (p->n >= POOL_TIMES * p->wanted) {
             pool_shrink(p);
         }
         block += done;
+    }
+}
+
+/* Asks for the beginning of a list's codes; the scan asks for the rest as it goes. */
+static void prefetch_list(const struct ivf *f, uint32_t list)
+{
+    enum { LINE = 64, BYTES = 2048 };
+    const uint8_t *codes = f->codes + f->block_start[list] * pq_block_bytes(&f->pq);
+    for (size_t i = 0; i < BYTES; i += LINE) {
+        __builtin_prefetch(codes + i);
     }
 }
 
@@ -131,8 +216,16 @@ static size_t engine_search(const struct ann *index, struct ann_workspace *ws, c
     topk_push_block(&best, s->centroid_scores, f->n_lists, 0);
     topk_sort(&best);
     pq_table_make(&f->pq, &s->table, vector);
-    struct pool pool = {.entry = s->pool, .wanted = depth, .floor = -INFINITY};
+    struct pool pool = {.score = s->pool_score,
+                        .place = s->pool_place,
+                        .bin = s->pool_bin,
+                        .count = s->count,
+                        .wanted = depth,
+                        .floor = -INFINITY};
     for (size_t i = 0; i < best.n; i++) {
+        if (i + 1 < best.n) {
+            prefetch_list(f, s->lists[i + 1].row);
+        }
         scan_list(f, s, s->lists[i].row, s->lists[i].score, &pool);
     }
     pool_shrink(&pool);
@@ -140,9 +233,7 @@ static size_t engine_search(const struct ann *index, struct ann_workspace *ws, c
     while (size < 2 * pool.n) {
         size *= 2;
     }
-    size_t n = drop_copies(pool.entry, pool.n, s->copies, size);
-    memcpy(ws->candidates, pool.entry, n * sizeof *ws->candidates);
-    return n;
+    return resolve(f, &pool, s->copies, size, ws->candidates);
 }
 
 static int engine_workspace_init(const struct ann *index, struct ann_workspace *ws, struct err *e)
@@ -155,9 +246,13 @@ static int engine_workspace_init(const struct ann *index, struct ann_workspace *
     for (s->copies_size = 64; s->copies_size < 2 * ws->capacity; s->copies_size *= 2) {}
     s->centroid_scores = mem_array(f->n_lists, sizeof *s->centroid_scores);
     s->lists = mem_array(f->n_lists, sizeof *s->lists);
-    s->pool = mem_array(2 * ws->capacity + ROOM, sizeof *s->pool);
+    size_t pool_size = POOL_TIMES * ws->capacity + ROOM;
+    s->pool_score = mem_array(pool_size, sizeof *s->pool_score);
+    s->pool_place = mem_array(pool_size, sizeof *s->pool_place);
+    s->pool_bin = mem_array(pool_size, sizeof *s->pool_bin);
     s->copies = mem_array(s->copies_size, sizeof *s->copies);
-    bool complete = s->centroid_scores != NULL && s->lists != NULL && s->pool != NULL && s->copies != NULL;
+    bool complete = s->centroid_scores != NULL && s->lists != NULL && s->pool_score != NULL && s->pool_place != NULL &&
+                    s->pool_bin != NULL && s->copies != NULL;
     return complete ? 0 : err_nomem(e);
 }
 
@@ -166,7 +261,9 @@ static void engine_workspace_release(struct ann_workspace *ws)
     if (ws->native != NULL) {
         mem_free(ws->native->centroid_scores);
         mem_free(ws->native->lists);
-        mem_free(ws->native->pool);
+        mem_free(ws->native->pool_score);
+        mem_free(ws->native->pool_place);
+        mem_free(ws->native->pool_bin);
         mem_free(ws->native->copies);
         mem_free(ws->native);
     }
@@ -207,7 +304,7 @@ static size_t ivf_bytes(const struct ivf *f)
         return 0;
     }
     return (size_t)f->n_lists * f->dim * sizeof(float) + pq_centers_size(&f->pq) * sizeof(float) +
-           ((size_t)f->n_lists + 1) * sizeof(uint32_t) +
+           (2 * (size_t)f->n_lists + 1) * sizeof(uint32_t) +
            ivf_blocks(f) * (PQ_BLOCK * sizeof(uint32_t) + pq_block_bytes(&f->pq));
 }
 
@@ -251,7 +348,7 @@ struct piece {
     const void *data;
     size_t bytes;
 };
-enum { PIECES = 5 };
+enum { PIECES = 6 };
 
 static void list_pieces(const struct ivf *f, size_t blocks, struct piece *piece)
 {
@@ -260,6 +357,7 @@ static void list_pieces(const struct ivf *f, size_t blocks, struct piece *piece)
     piece[2] = (struct piece){f->pq.centers, pq_centers_size(&f->pq) * sizeof(float)};
     piece[3] = (struct piece){f->rows, blocks * PQ_BLOCK * sizeof(uint32_t)};
     piece[4] = (struct piece){f->block_start, ((size_t)f->n_lists + 1) * sizeof(uint32_t)};
+    piece[5] = (struct piece){f->list_size, (size_t)f->n_lists * sizeof(uint32_t)};
 }
 
 static int engine_save(const struct ann *index, const char *path, struct err *e)
@@ -289,7 +387,7 @@ static int open_ivf(struct native_state *s, const struct indexfile_header *h, st
     *f = (struct ivf){.n = h->n, .dim = h->dim, .n_lists = h->width, .pq = pq_shape(h->dim)};
     struct piece piece[PIECES];
     list_pieces(f, 0, piece);
-    size_t fixed = piece[1].bytes + piece[2].bytes + piece[4].bytes;
+    size_t fixed = piece[1].bytes + piece[2].bytes + piece[4].bytes + piece[5].bytes;
     size_t block = pq_block_bytes(&f->pq) + PQ_BLOCK * sizeof(uint32_t);
     if (h->dim > DIM_MAX || h->width == 0 || fixed > h->payload || (h->payload - fixed) % block != 0) {
         return err_set(e, "the index does not fit its file");
@@ -307,6 +405,7 @@ static int open_ivf(struct native_state *s, const struct indexfile_header *h, st
     f->pq.centers = start[2];
     f->rows = start[3];
     f->block_start = start[4];
+    f->list_size = start[5];
     return ivf_check(f, blocks, e);
 }
 

@@ -134,6 +134,8 @@ __attribute__((target("avx2"))) static void scan_avx2(const struct pq *pq, const
 
 /* --- AVX-512: four parts at once ------------------------------------------------------------------------------------ */
 
+enum { PREFETCH = 2048 };
+
 #define AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
 
 /* Word order of rows 0 .. 31 in lanes [even rows of half 0, odd rows of half 0, even of half 1, odd of half 1]. */
@@ -170,6 +172,7 @@ AVX512 static void scan_avx512(const struct pq *pq, const struct pq_table *table
         __m512i high[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
         size_t p = 0;
         for (; p + 4 <= pq->parts; p += 4, codes += 64) {
+            _mm_prefetch((const char *)codes + PREFETCH, _MM_HINT_T0);
             add_parts(mixed, high, _mm512_loadu_si512(codes), _mm512_load_si512(table->byte + p * PQ_CENTERS));
         }
         if (p < pq->parts) {

@@ -116,7 +116,7 @@ class Svs:
         self.index.num_threads = 1
 
     def file(self, base):
-        path = str(pathlib.Path(os.environ.get("TMPDIR", "/tmp")) / f"svs-{os.getpid()}.vecs")
+        path = str(pathlib.Path(os.environ.get("TMPDIR", "/tmp")) / f"svs-{os.getpid()}.fvecs")
         self.svs.write_vecs(base, path)
         return path
 

@@ -330,16 +330,31 @@ static void forged_lists_are_refused(void **state)
     float centroids[4] = {0, 1, 2, 3};
     float centers[2 * PQ_CENTERS] = {0};
     uint32_t start[3] = {0, 1, 2};
+    uint32_t size[2] = {1, 9};
     uint32_t rows[2 * PQ_BLOCK];
     memset(rows, 0xff, sizeof rows);
-    rows[0] = 9;
-    struct ivf f = {
-        .n = 10, .dim = 2, .n_lists = 2, .pq = pq_shape(2), .centroids = centroids, .block_start = start, .rows = rows};
+    for (size_t i = 0; i < 10; i++) {
+        rows[i < 1 ? 0 : PQ_BLOCK + i - 1] = (uint32_t)i;
+    }
+    struct ivf f = {.n = 10,
+                    .dim = 2,
+                    .n_lists = 2,
+                    .pq = pq_shape(2),
+                    .centroids = centroids,
+                    .block_start = start,
+                    .list_size = size,
+                    .rows = rows};
     f.pq.centers = centers;
     assert_int_equal(ivf_check(&f, 2, &e), 0);
     rows[40] = 10;
     assert_int_equal(ivf_check(&f, 2, &e), -1);
-    rows[40] = IVF_NO_ROW;
+    rows[40] = IVF_NO_ROW; /* among places in use */
+    assert_int_equal(ivf_check(&f, 2, &e), -1);
+    rows[40] = 8;
+    size[0] = PQ_BLOCK + 1;
+    assert_int_equal(ivf_check(&f, 2, &e), -1);
+    size[0] = 1;
+    assert_int_equal(ivf_check(&f, 2, &e), 0);
     start[1] = 3;
     assert_int_equal(ivf_check(&f, 2, &e), -1);
     start[1] = 1;
