@@ -3,13 +3,15 @@
  *
  * An engine proposes candidates. The planner decides how many to ask for, and whether to ask at all:
  *
- *   base = what k results at the wanted effort take. When x excluded rows turn out to be among the candidates, the
- *   results lie at ranks up to k + x, and a search is only as good as its candidates are many for the rank it has to
- *   reach: so base * (k + x) / k candidates are needed to keep the recall of the effort. x is not known beforehand. The
- *   first attempt makes room for half of base more; when it finds more excluded rows than that allows for, the next one
- *   asks for what they need and a quarter more, as it will find more of them. Two attempts are the rule. Excluded rows
- *   are mostly near the top (they are what the model recommended last time), but of thousands most are not, and then
- *   cost nothing.
+ *   base = what k results at the wanted effort take. When x excluded rows stand before the last result, the results lie at
+ *   ranks up to k + x, and a search is only as good as its candidates are many for the rank it has to reach: so base * (k + x)
+ *   / k candidates are needed to keep the recall of the effort. x is not known beforehand. The first attempt makes room for an
+ *   eighth of base more; when more excluded rows turn up, the next one asks for what they need and a quarter more, as it will
+ *   find more of them. Two attempts are the rule. Of thousands of excluded rows most are nowhere near the top, and then cost
+ *   nothing: only what stands among the best is looked up.
+ *
+ *   Under a filter, engines that can (`masks`) propose allowed rows only, and look wider for them by themselves; of others the
+ *   candidates that are not allowed are dropped like excluded ones.
  *
  *   An exact scan answers instead when it is cheaper than the candidates (small catalogues, large k, thousands of
  *   exclusions that are all near), and when the results are fewer than k although rows may be left. That last rule is
@@ -31,7 +33,7 @@
 #include "core/vecmath.h"
 
 static const struct ann_engine *const ENGINES[] = {&ann_flat_engine, &ann_faiss_engine, &ann_native_engine};
-enum { N_ENGINES = sizeof ENGINES / sizeof ENGINES[0], RERANK_ROOM = 12, FIRST_ROOM = 2, NEXT_ROOM = 4 };
+enum { N_ENGINES = sizeof ENGINES / sizeof ENGINES[0], RERANK_ROOM = 12, FIRST_ROOM = 8, NEXT_ROOM = 4 };
 
 const char *const ann_engine_names[] = {"flat", "faiss", "native", NULL}; /* as ENGINES */
 const char *const ann_strategy_words[] = {"ann", "filtered_ann", "exact"};
@@ -207,8 +209,7 @@ void ann_workspace_free(struct ann_workspace *ws)
 
 /* --- searching ----------------------------------------------------------------------------------------------------- */
 
-int query_check(const struct ann *index, const struct ann_workspace *ws, const struct ann_query *query,
-                       struct err *e)
+int query_check(const struct ann *index, const struct ann_workspace *ws, const struct ann_query *query, struct err *e)
 {
     if (query->k == 0 || query->k > ws->max_k) {
         return err_set(e, "k is %zu, must be 1 to %zu", query->k, ws->max_k);
@@ -242,47 +243,57 @@ static bool is_excluded(const struct ann_query *query, uint32_t row)
     return low < query->n_exclude && query->exclude[low] == row;
 }
 
-/* Removes excluded rows from the candidates; returns how many are left. */
-static size_t candidates_filter(struct scored *candidates, size_t n, const struct ann_query *query)
-{
-    if (query->n_exclude == 0) {
-        return n;
-    }
-    size_t kept = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (!is_excluded(query, candidates[i].row)) {
-            candidates[kept++] = candidates[i];
-        }
-    }
-    return kept;
-}
-
 static size_t smaller(size_t a, size_t b)
 {
     return a < b ? a : b;
 }
 
-/* The k best candidates that reach the floor, sorted, into hits. Candidates change their order. */
-static size_t candidates_select(const struct ann_query *query, struct scored *candidates, size_t n, struct scored *hits)
+/* Removes rows that are not allowed or below the floor from the candidates; returns how many are left. */
+static size_t candidates_filter(struct scored *candidates, size_t n, const struct ann_query *query)
 {
     size_t kept = 0;
     for (size_t i = 0; i < n; i++) {
-        if (candidates[i].score >= query->min_score) { /* not so: NaN */
-            candidates[kept++] = candidates[i];
-        }
+        struct scored c = candidates[i];
+        candidates[kept] = c;
+        kept += c.score >= query->min_score && row_is_allowed(query->allow, c.row); /* not so: NaN */
     }
-    struct topk best = {hits, query->k, smaller(kept, query->k)};
-    topk_select(candidates, kept, query->k);
-    memcpy(hits, candidates, best.n * sizeof *hits);
-    topk_sort(&best);
-    return best.n;
+    return kept;
 }
 
-/* Whether an exact scan costs no more than so many candidates, or there is no room for them. */
-static bool scan_is_cheaper(const struct ann *index, const struct ann_workspace *ws, size_t depth)
+/* The k best candidates that are not excluded, sorted, into hits; *excluded counts those that stood before the last of them.
+ * Candidates change their order. */
+static size_t candidates_select(const struct ann_query *query, struct scored *candidates, size_t n, struct scored *hits,
+                                size_t *excluded)
 {
-    size_t cost = index->engine->candidate_cost(index);
-    return depth > ws->capacity || depth >= index->vectors.n || (cost > 0 && depth >= index->vectors.n / cost);
+    size_t some = query->n_exclude == 0 ? query->k : query->k + query->k / 4 + 8; /* then all */
+    for (;; some = n) {
+        struct topk best = {candidates, n, smaller(some, n)};
+        size_t found = 0;
+        *excluded = 0;
+        topk_select(candidates, n, best.n);
+        topk_sort(&best);
+        for (size_t i = 0; i < best.n && found < query->k; i++) {
+            bool keep = query->n_exclude == 0 || !is_excluded(query, candidates[i].row);
+            hits[found] = candidates[i];
+            found += keep;
+            *excluded += !keep;
+        }
+        if (found == query->k || best.n == n) {
+            return found;
+        }
+    }
+}
+
+/* Whether an exact scan costs no more than the request, or there is no room for its candidates. */
+static bool scan_is_cheaper(const struct ann *index, const struct ann_workspace *ws, const struct ann_query *query,
+                            const struct engine_request *request)
+{
+    size_t scan = index->vectors.n;
+    if (query->allow != NULL) {
+        scan = smaller(scan, query->n_allow + index->vectors.n / 2048);
+    }
+    return request->depth > ws->capacity || request->depth >= request->n_allow ||
+           index->engine->cost(index, request) >= scan;
 }
 
 /* Candidates that ranks up to k + x take, if k take `base`. */
@@ -292,29 +303,56 @@ static size_t depth_for_rank(size_t base, size_t k, size_t x)
     return __builtin_mul_overflow(base, x, &extra) ? SIZE_MAX : base + (extra + k - 1) / k;
 }
 
+/* a * b / c, without overflow. */
+static size_t in_proportion(size_t a, size_t b, size_t c)
+{
+    return (size_t)fmin((double)a * (double)b / (double)c, (double)(SIZE_MAX / 2));
+}
+
 /* Answers with an engine's candidates. Returns the number of hits; fewer than k means: nothing can be concluded. */
 static size_t search_candidates(const struct ann *index, struct ann_workspace *ws, const struct ann_query *query,
                                 struct scored *hits, bool *filtered)
 {
+    const struct ann_engine *engine = index->engine;
     size_t effort = query->effort > 0 ? smaller(query->effort, ANN_EFFORT_MAX) : index->effort;
-    size_t base = index->engine->depth(index, query->k, effort);
-    size_t most = depth_for_rank(base, query->k, query->n_exclude);
-    size_t depth = smaller(base + base / FIRST_ROOM, most);
-    while (!scan_is_cheaper(index, ws, depth)) {
-        bool scored = false;
-        size_t found = index->engine->search(index, ws, query->vector, effort * depth / base, depth, &scored);
-        size_t kept = candidates_filter(ws->candidates, found, query);
-        size_t needed = depth_for_rank(base, query->k, found - kept);
-        if (depth >= needed || found < depth) {
-            *filtered = kept < found;
-            if (!scored) {
-                vec_dot_picked(ws->candidates, kept, index->vectors.data, index->vectors.dim, query->vector);
-            }
-            return candidates_select(query, ws->candidates, kept, hits);
+    size_t base = engine->depth(index, query->k, effort);
+    struct engine_request request = {query->vector, effort, 0, query->allow, index->vectors.n};
+    size_t unwanted = query->n_exclude;
+    size_t depth = base + (query->n_exclude > 0 ? base / FIRST_ROOM : 0);
+    if (query->allow != NULL) {
+        if (query->n_allow == 0) {
+            return 0;
         }
-        depth = smaller(needed + needed / NEXT_ROOM, most); /* grows: needed > depth */
+        request.n_allow = query->n_allow;
+        if (!engine->masks) { /* candidates that are not allowed are dropped afterwards, like excluded ones */
+            request.n_allow = index->vectors.n;
+            unwanted += index->vectors.n - query->n_allow;
+            depth = in_proportion(depth, index->vectors.n, query->n_allow);
+        }
     }
-    return 0;
+    size_t most = depth_for_rank(base, query->k, unwanted);
+    request.depth = smaller(depth, most);
+    for (;;) {
+        bool scored = false;
+        size_t excluded;
+        request.effort = in_proportion(effort, request.depth, base);
+        if (scan_is_cheaper(index, ws, query, &request)) {
+            return 0;
+        }
+        size_t found = engine->search(index, ws, &request, &scored);
+        if (!scored) {
+            vec_dot_picked(ws->candidates, found, index->vectors.data, index->vectors.dim, query->vector);
+        }
+        size_t kept = candidates_filter(ws->candidates, found, query);
+        size_t dropped = query->allow == NULL || engine->masks ? 0 : found - kept;
+        size_t n = candidates_select(query, ws->candidates, kept, hits, &excluded);
+        size_t needed = depth_for_rank(base, query->k, excluded + dropped);
+        if (request.depth >= needed || found < request.depth) {
+            *filtered = query->allow != NULL || excluded > 0;
+            return n;
+        }
+        request.depth = smaller(needed + needed / NEXT_ROOM, most); /* grows: needed > depth */
+    }
 }
 
 int ann_search(const struct ann *index, struct ann_workspace *ws, const struct ann_query *query, struct scored *hits,

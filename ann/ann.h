@@ -96,17 +96,19 @@ struct ann_query {
     float min_score;         /* -INFINITY: no floor */
     const uint32_t *exclude; /* rows never to return: ascending, unique; [n_exclude] */
     size_t n_exclude;
+    const uint64_t *allow; /* rows that may be returned: bit row % 64 of word row / 64; NULL: all. No bits beyond n */
+    size_t n_allow;        /* how many bits are set */
 };
 
 struct ann_answer {
     size_t n;                   /* results written */
     bool complete;              /* n == k; false only when fewer than k rows satisfy the query at all */
-    enum ann_strategy strategy; /* ANN, FILTERED_ANN (candidates were excluded rows and dropped), EXACT */
+    enum ann_strategy strategy; /* ANN, FILTERED_ANN (under `allow`, or excluded candidates were dropped), EXACT */
 };
 
 /* hits [k], best first. Fails only on a query that breaks the rules above (k, NaN or infinity, order of exclusions),
- * with nothing written. The engine proposes, this function decides: an exact scan answers when it is cheaper than
- * enough candidates would be, and whenever the candidates leave fewer than k results (few rows above min_score, for
+ * with nothing written. The engine proposes, this function decides: an exact scan of the allowed rows answers when it is cheaper
+ * than enough candidates would be, and whenever the candidates leave fewer than k results (few rows above min_score, for
  * example), so that `complete` can be relied on. */
 int ann_search(const struct ann *index, struct ann_workspace *ws, const struct ann_query *query, struct scored *hits,
                struct ann_answer *answer, struct err *e);

@@ -80,10 +80,7 @@ void ann_batch_free(struct ann_batch *b)
 static void offer_rows(struct ann_batch *b, const struct ann_query *query, size_t i, size_t first, size_t rows)
 {
     float *scores = b->scores + i * rows;
-    size_t *next = &b->next_excluded[i];
-    while (*next < query->n_exclude && query->exclude[*next] < first + rows) {
-        scores[query->exclude[(*next)++] - first] = NAN;
-    }
+    scores_blank(scores, first, rows, query, &b->next_excluded[i]);
     topk_push_block(&b->best[i], scores, rows, (uint32_t)first);
 }
 

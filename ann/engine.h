@@ -22,6 +22,15 @@ struct ann_effort_range {
     size_t last;
 };
 
+/* What ann.c asks an engine for. */
+struct engine_request {
+    const float *vector;
+    size_t effort; /* the search's, raised in proportion when more candidates are needed than depth() says */
+    size_t depth;
+    const uint64_t *allow; /* as in ann_query */
+    size_t n_allow;        /* n without `allow` */
+};
+
 struct ann_engine {
     const char *name;
     bool has_file;
@@ -40,19 +49,20 @@ struct ann_engine {
     /* How many candidates to ask for, for k results at this effort (>= 1). */
     size_t (*depth)(const struct ann *index, size_t k, size_t effort);
 
-    /* What one candidate costs, in rows of an exact scan; 0: the cost hardly depends on the number of candidates. */
-    size_t (*candidate_cost)(const struct ann *index);
+    /* What a search costs, in rows of an exact scan. */
+    size_t (*cost)(const struct ann *index, const struct engine_request *request);
 
     /* Scratch memory beyond the common fields of the workspace, and set-up of the calling thread. */
     int (*workspace_init)(const struct ann *index, struct ann_workspace *ws, struct err *e);
     void (*workspace_release)(
         struct ann_workspace *ws); /* of a type of its own, also after a failed init; may be NULL */
 
-    /* Fills ws->candidates with at most `depth` (<= ws->capacity) distinct rows in any order, and sets *scored when
-     * their scores are exact inner products. `effort` is the search's, raised in proportion when more candidates are
-     * needed than `depth` says. Returns how many; 0 also when the engine failed (no memory). */
-    size_t (*search)(const struct ann *index, struct ann_workspace *ws, const float *vector, size_t effort,
-                     size_t depth, bool *scored);
+    /* Fills ws->candidates with at most `depth` (<= ws->capacity) distinct rows in any order, and sets *scored when their
+     * scores are exact inner products. Returns how many; 0 also when the engine failed (no memory). Without `masks`, rows
+     * that are not allowed may be among them. */
+    size_t (*search)(const struct ann *index, struct ann_workspace *ws, const struct engine_request *request,
+                     bool *scored);
+    bool masks;
 };
 
 struct ann {
@@ -91,5 +101,14 @@ int query_check(const struct ann *index, const struct ann_workspace *ws, const s
 
 /* The exact scan: the best k of all rows that are not excluded, sorted, into hits [k]; returns how many. */
 size_t flat_scan(const struct ann_vectors *vectors, const struct ann_query *query, float *scores, struct scored *hits);
+
+/* Puts NaN in place of scores [rows], of rows from `first` on, that the query does not want: excluded ones, from number
+ * *next_excluded on, which moves, and those that are not allowed. `first` is a multiple of 64. */
+void scores_blank(float *scores, size_t first, size_t rows, const struct ann_query *query, size_t *next_excluded);
+
+static inline bool row_is_allowed(const uint64_t *allow, uint32_t row)
+{
+    return allow == NULL || (allow[row / 64] >> row % 64 & 1) != 0;
+}
 
 #endif

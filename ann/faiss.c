@@ -458,10 +458,15 @@ static size_t engine_depth(const struct ann *index, size_t k, size_t effort)
     return k > effort ? k : effort;
 }
 
-static size_t engine_candidate_cost(const struct ann *index)
+/* Of factories without a graph nothing is known: the search, whatever it costs. */
+static size_t engine_cost(const struct ann *index, const struct engine_request *request)
 {
     const struct faiss_state *s = index->state;
-    return s->kind == INDEXFILE_GRAPH ? GRAPH_CANDIDATE_ROWS : 0;
+    size_t rows;
+    if (s->kind != INDEXFILE_GRAPH) {
+        return 0;
+    }
+    return __builtin_mul_overflow(request->depth, (size_t)GRAPH_CANDIDATE_ROWS, &rows) ? SIZE_MAX : rows;
 }
 
 static int engine_workspace_init(const struct ann *index, struct ann_workspace *ws, struct err *e)
@@ -481,18 +486,18 @@ static int engine_workspace_init(const struct ann *index, struct ann_workspace *
     return failed ? err_nomem(e) : 0;
 }
 
-static size_t engine_search(const struct ann *index, struct ann_workspace *ws, const float *vector, size_t effort,
-                            size_t depth, bool *scored)
+static size_t engine_search(const struct ann *index, struct ann_workspace *ws, const struct engine_request *request,
+                            bool *scored)
 {
-    (void)effort; /* in depth already, or the index's */
+    size_t depth = request->depth; /* effort is in it already, or the index's */
     const struct faiss_state *s = index->state;
     if (s->kind == INDEXFILE_GRAPH) {
         *scored = true;
-        return graph_search(&s->graph, &index->vectors, ws, vector, depth);
+        return graph_search(&s->graph, &index->vectors, ws, request->vector, depth);
     }
     *scored = false;
     if (s->kind == INDEXFILE_EMPTY ||
-        faiss_Index_search(s->index, 1, vector, (idx_t)depth, ws->distances, ws->labels) != 0) {
+        faiss_Index_search(s->index, 1, request->vector, (idx_t)depth, ws->distances, ws->labels) != 0) {
         return 0;
     }
     size_t n = 0;
@@ -515,7 +520,7 @@ const struct ann_engine ann_faiss_engine = {
     .set_effort = engine_set_effort,
     .effort_range = engine_effort_range,
     .depth = engine_depth,
-    .candidate_cost = engine_candidate_cost,
+    .cost = engine_cost,
     .workspace_init = engine_workspace_init,
     .search = engine_search,
 };

@@ -7,6 +7,7 @@
 #include "core/mem.h"
 #include "core/parallel.h"
 #include "core/rng.h"
+#include "core/topk.h"
 #include "core/vecmath.h"
 
 enum {
@@ -15,7 +16,6 @@ enum {
     LLOYD_ROUNDS = 8,
     CODED_ROWS = 32768, /* of the sample that the centers of codes are found with */
     SCORE_ROWS = 128,
-    LISTS_MAX = 1 << 16,
 };
 
 /* Weight of the part of the second residual that points along the first; the paper's lambda. */
@@ -38,7 +38,7 @@ static uint32_t lists_for(size_t n)
 {
     double lists = 2 * sqrt((double)n);
     lists = fmin(lists, (double)n / 32 + 1);
-    return (uint32_t)fmin(lists, LISTS_MAX);
+    return (uint32_t)fmin(lists, IVF_LISTS_MAX);
 }
 
 /* --- centroids ---------------------------------------------------------------------------------------------------- */
@@ -273,6 +273,115 @@ static int encode_rows(struct build *b, struct ivf *f, struct err *e)
     return 0;
 }
 
+/* --- spread ------------------------------------------------------------------------------------------------------- */
+
+enum { SPREAD_QUERIES = 96, SPREAD_FEW = 100, SPREAD_TIMES = 10, SPREAD_ROWS = 1024 };
+
+struct spread {
+    const struct build *b;
+    size_t few, many; /* results */
+    size_t n_queries;
+    float *queries;         /* [n_queries, dim] rows of the index */
+    float *scores;          /* [n_queries, SPREAD_ROWS or n_lists] */
+    struct scored *nearest; /* [n_queries, many] */
+    struct topk *best;      /* [n_queries] */
+    uint32_t *rank;         /* [n_lists] of one query */
+    struct scored *order;   /* [n_lists] */
+};
+
+static int compare_ranks(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a;
+    uint32_t y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* In how many lists, best centroid first, nine tenths of the first `n` results of a query are. `ranks` [n]. */
+static double lists_needed(const struct spread *s, const struct topk *best, size_t n, uint32_t *ranks)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint32_t first = s->rank[s->b->list[0][best->entries[i].row]];
+        uint32_t second = s->rank[s->b->list[1][best->entries[i].row]];
+        ranks[i] = first < second ? first : second;
+    }
+    qsort(ranks, n, sizeof *ranks, compare_ranks);
+    return 1 + (double)ranks[n * 9 / 10];
+}
+
+static void find_results(struct spread *s)
+{
+    const struct ann_vectors *v = s->b->v;
+    for (size_t first = 0; first < v->n; first += SPREAD_ROWS) {
+        size_t rows = v->n - first < SPREAD_ROWS ? v->n - first : SPREAD_ROWS;
+        mat_mul_nt(s->scores, s->queries, v->data + first * v->dim, s->n_queries, rows, v->dim, false);
+        for (size_t i = 0; i < s->n_queries; i++) {
+            topk_push_block(&s->best[i], s->scores + i * rows, rows, (uint32_t)first);
+        }
+    }
+}
+
+static float measure(struct spread *s, uint32_t *ranks)
+{
+    const struct build *b = s->b;
+    double few = 0;
+    double many = 0;
+    find_results(s);
+    mat_mul_nt(s->scores, s->queries, b->centroids, s->n_queries, b->n_lists, b->v->dim, false);
+    for (size_t i = 0; i < s->n_queries; i++) {
+        struct topk order;
+        topk_init(&order, s->order, b->n_lists);
+        topk_push_block(&order, s->scores + i * b->n_lists, b->n_lists, 0);
+        topk_sort(&order);
+        topk_sort(&s->best[i]);
+        memset(s->rank, 0, b->n_lists * sizeof *s->rank); /* of centroids without an order (NaN) */
+        for (size_t j = 0; j < order.n; j++) {
+            s->rank[s->order[j].row] = (uint32_t)j;
+        }
+        if (s->best[i].n == s->many) {
+            few += lists_needed(s, &s->best[i], s->few, ranks);
+            many += lists_needed(s, &s->best[i], s->many, ranks);
+        }
+    }
+    double spread = few > 0 ? log(many / few) / log((double)s->many / (double)s->few) : 0;
+    return (float)fmin(fmax(spread, 0), 1);
+}
+
+/* How results spread over lists, measured with rows of the index as queries. */
+static int measure_spread(struct build *b, struct ivf *f, struct err *e)
+{
+    size_t many = SPREAD_FEW * SPREAD_TIMES < b->v->n / 2 ? SPREAD_FEW * SPREAD_TIMES : b->v->n / 2;
+    struct spread s = {.b = b, .few = many / SPREAD_TIMES, .many = many};
+    s.n_queries = SPREAD_QUERIES < b->v->n ? SPREAD_QUERIES : b->v->n;
+    size_t wide = b->n_lists > SPREAD_ROWS ? b->n_lists : SPREAD_ROWS;
+    float *spread = mem_array(1, sizeof *spread);
+    uint32_t *ranks = mem_array(many, sizeof *ranks);
+    f->spread = spread;
+    s.queries = mem_array(s.n_queries * b->v->dim, sizeof *s.queries);
+    s.scores = mem_array(s.n_queries * wide, sizeof *s.scores);
+    s.nearest = mem_array(s.n_queries * many, sizeof *s.nearest);
+    s.best = mem_array(s.n_queries, sizeof *s.best);
+    s.rank = mem_array(b->n_lists, sizeof *s.rank);
+    s.order = mem_array(b->n_lists, sizeof *s.order);
+    bool complete = spread != NULL && ranks != NULL && s.queries != NULL && s.scores != NULL && s.nearest != NULL &&
+                    s.best != NULL && s.rank != NULL && s.order != NULL;
+    if (complete) {
+        for (size_t i = 0; i < s.n_queries; i++) {
+            size_t row = i * b->v->n / s.n_queries;
+            memcpy(s.queries + i * b->v->dim, b->v->data + row * b->v->dim, b->v->dim * sizeof *s.queries);
+            topk_init(&s.best[i], s.nearest + i * many, many);
+        }
+        *spread = s.few > 0 ? measure(&s, ranks) : 0;
+    }
+    mem_free(ranks);
+    mem_free(s.queries);
+    mem_free(s.scores);
+    mem_free(s.nearest);
+    mem_free(s.best);
+    mem_free(s.rank);
+    mem_free(s.order);
+    return complete ? 0 : err_nomem(e);
+}
+
 /* --- all of it ---------------------------------------------------------------------------------------------------- */
 
 static void build_release(struct build *b)
@@ -324,6 +433,7 @@ int ivf_build(struct ivf *f, const struct ann_vectors *vectors, const struct ann
         parallel_for(b.threads, vectors->n, SCORE_ROWS, assign_rows, &b);
         rc = fill_lists(&b, f, e);
     }
+    rc = rc == 0 ? measure_spread(&b, f, e) : rc;
     rc = rc == 0 ? train_codes(&b, f, e) : rc;
     rc = rc == 0 ? encode_rows(&b, f, e) : rc;
     build_release(&b);
@@ -340,6 +450,7 @@ void ivf_release(struct ivf *f)
     mem_free((void *)(uintptr_t)f->list_size);
     mem_free((void *)(uintptr_t)f->rows);
     mem_free((void *)(uintptr_t)f->codes);
+    mem_free((void *)(uintptr_t)f->spread);
     mem_free((void *)(uintptr_t)f->pq.centers);
     *f = (struct ivf){0};
 }
@@ -367,6 +478,9 @@ int ivf_check(const struct ivf *f, size_t blocks, struct err *e)
     if (!vec_is_finite(f->centroids, (size_t)f->n_lists * f->dim) ||
         !vec_is_finite(f->pq.centers, pq_centers_size(&f->pq))) {
         return err_set(e, "the index has numbers that are not finite");
+    }
+    if (!(*f->spread >= 0 && *f->spread <= 1)) {
+        return err_set(e, "the spread of the index is not between 0 and 1");
     }
     return 0;
 }

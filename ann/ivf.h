@@ -18,6 +18,8 @@
 #include "ann/pq.h"
 #include "core/err.h"
 
+enum { IVF_LISTS_MAX = 1 << 16 };
+
 #define IVF_NO_ROW UINT32_MAX /* a place at the end of a list that is not used */
 
 struct ivf {
@@ -29,6 +31,7 @@ struct ivf {
     const uint32_t *list_size;   /* [n_lists] places in use, from the first on */
     const uint32_t *rows;        /* [blocks, PQ_BLOCK] */
     const uint8_t *codes;        /* [blocks, pq_block_bytes] */
+    const float *spread; /* [1] results x times as many lie in lists x^spread times as many: 0 to 1, by measurement */
 };
 
 static inline size_t ivf_blocks(const struct ivf *f)

@@ -18,6 +18,7 @@
 #include "ann/engine.h"
 #include "ann/indexfile.h"
 #include "ann/ivf.h"
+#include "ann/mark.h"
 #include "core/mem.h"
 #include "core/simd.h"
 #include "core/vecmath.h"
@@ -30,6 +31,7 @@ enum {
 
 struct native_state {
     struct ivf ivf;
+    uint16_t *list_of;   /* [n] one of the lists of each row */
     struct file_map map; /* where the arrays are, if it was opened */
 };
 
@@ -133,6 +135,8 @@ struct native_scratch {
     struct pq_table table;
     uint32_t place[ROOM];
     uint16_t sum[ROOM];
+    uint32_t *mark; /* [blocks of the longest list] allowed places */
+    bool *holds;    /* [n_lists] an allowed row */
 };
 
 /* The rows at the places, each once, the first of its copies, into rows; `table` [size] is a power of two and at least twice
@@ -200,33 +204,178 @@ static void prefetch_list(const struct ivf *f, uint32_t list)
     }
 }
 
-static size_t engine_search(const struct ann *index, struct ann_workspace *ws, const float *vector, size_t effort,
-                            size_t depth, bool *scored)
+/* Marks the places of a list whose rows are allowed, a word a block; returns how many. */
+static size_t mark_list(const struct ivf *f, struct native_scratch *s, uint32_t list, const uint64_t *allow)
 {
-    const struct ivf *f = &((const struct native_state *)index->state)->ivf;
+    const uint32_t *rows = f->rows + (size_t)f->block_start[list] * PQ_BLOCK;
+    size_t n = f->list_size[list];
+    size_t count = 0;
+    for (size_t first = 0; first < n; first += PQ_BLOCK) {
+        uint32_t mark = rows_allowed(allow, rows + first, n - first < PQ_BLOCK ? n - first : PQ_BLOCK);
+        s->mark[first / PQ_BLOCK] = mark;
+        count += (size_t)__builtin_popcount(mark);
+    }
+    return count;
+}
+
+/* The marked places of a list; blocks without one are passed over. */
+static void scan_marked(const struct ivf *f, struct native_scratch *s, uint32_t list, float centroid_score,
+                        struct pool *p)
+{
+    size_t first = f->block_start[list];
+    size_t blocks = f->block_start[list + 1] - first;
+    float base = centroid_score + s->table.base;
+    for (size_t block = 0; block < blocks;) {
+        size_t end = block;
+        while (end < blocks && s->mark[end] != 0) {
+            end++;
+        }
+        if (end == block) {
+            block++;
+            continue;
+        }
+        size_t done;
+        size_t n = pq_scan(&f->pq, &s->table, f->codes + (first + block) * pq_block_bytes(&f->pq), end - block,
+                           sum_floor(&s->table, centroid_score, p->floor), ROOM, s->place, s->sum, &done);
+        for (size_t i = 0; i < n; i++) {
+            uint32_t place = (uint32_t)(block * PQ_BLOCK) + s->place[i];
+            p->score[p->n] = base + s->table.step * (float)s->sum[i];
+            p->place[p->n] = (uint32_t)(first * PQ_BLOCK) + place;
+            p->n += s->mark[place / PQ_BLOCK] >> place % PQ_BLOCK & 1;
+        }
+        if (p->n >= POOL_TIMES * p->wanted) {
+            pool_shrink(p);
+        }
+        block += done;
+    }
+}
+
+/* Sorts the best `most` lists by s->centroid_scores into s->lists; those with NaN are left out. */
+static size_t order_lists(const struct ivf *f, struct native_scratch *s, size_t most)
+{
+    struct topk best;
+    topk_init(&best, s->lists, most < f->n_lists ? most : f->n_lists);
+    topk_push_block(&best, s->centroid_scores, f->n_lists, 0);
+    topk_sort(&best);
+    return best.n;
+}
+
+/* Leaves only the lists that hold allowed rows, by a sample of these, and that were not looked into: the scores of the others
+ * become NaN. */
+static void keep_lists_with_allowed(const struct native_state *state, struct native_scratch *s,
+                                    const struct engine_request *r)
+{
+    enum { SAMPLE = 4096 };
+    const struct ivf *f = &state->ivf;
+    size_t words = (f->n + 63) / 64;
+    size_t step = r->n_allow / SAMPLE + 1; /* of allowed rows */
+    size_t next = 0;
+    size_t seen = 0;
+    memset(s->holds, 0, f->n_lists * sizeof *s->holds);
+    for (size_t word = 0; word < words; word++) {
+        size_t here = (size_t)__builtin_popcountll(r->allow[word]);
+        uint64_t bits = r->allow[word];
+        for (; next < seen + here; next += step) {
+            for (size_t skip = seen; skip < next; skip++, seen++, here--) {
+                bits &= bits - 1;
+            }
+            s->holds[state->list_of[word * 64 + (size_t)__builtin_ctzll(bits)]] = true;
+        }
+        seen += here;
+    }
+    for (uint32_t j = 0; j < f->n_lists; j++) {
+        s->centroid_scores[j] = s->holds[j] ? s->centroid_scores[j] : NAN;
+    }
+}
+
+/* How far a search under a filter is. */
+struct progress_of {
+    double goal, seen; /* lists; one with fewer allowed rows than its share counts as a part of one */
+};
+
+/* Looks into ordered lists [begin, end), until the goal is reached. */
+static void scan_allowed_lists(const struct ivf *f, struct native_scratch *s, size_t begin, size_t end,
+                               const struct engine_request *r, struct progress_of *progress, struct pool *pool)
+{
+    double share = (double)r->n_allow / (double)f->n;
+    for (size_t i = begin; i < end && progress->seen < progress->goal; i++) {
+        uint32_t list = s->lists[i].row;
+        if (i + 1 < end) {
+            prefetch_list(f, s->lists[i + 1].row);
+        }
+        size_t marked = mark_list(f, s, list, r->allow);
+        s->centroid_scores[list] = NAN; /* done */
+        if (marked > 0) {
+            scan_marked(f, s, list, s->lists[i].score, pool);
+            progress->seen += fmin(1, (double)marked / (share * (double)f->list_size[list]));
+        }
+    }
+}
+
+/* Lists that a search under a filter looks into. Its results lie as deep as (rows / allowed rows) times as many without it, in more
+ * lists: how many more was measured when the index was built. */
+static double lists_under_filter(const struct ivf *f, const struct engine_request *r)
+{
+    double wider = pow((double)f->n / (double)r->n_allow, (double)*f->spread);
+    return fmin(ceil((double)r->effort * wider), (double)f->n_lists);
+}
+
+/* The rows that are allowed may all be far from the query: when the lists near it hold few of them, those that hold some are
+ * looked for. Of these more are looked into: far away, which centroid is nearest says less. */
+static void search_allowed(const struct native_state *state, struct native_scratch *s, const struct engine_request *r,
+                           struct pool *pool)
+{
+    enum { NEAR = 3, FAR = 3 };
+    const struct ivf *f = &state->ivf;
+    struct progress_of progress = {lists_under_filter(f, r), 0};
+    size_t goal = (size_t)progress.goal;
+    size_t lists = order_lists(f, s, NEAR * goal);
+    size_t first = goal < lists ? goal : lists;
+    scan_allowed_lists(f, s, 0, first, r, &progress, pool);
+    if (progress.seen > progress.goal / 4) {
+        scan_allowed_lists(f, s, first, lists, r, &progress, pool);
+    }
+    if (progress.seen < progress.goal && lists < f->n_lists) {
+        keep_lists_with_allowed(state, s, r);
+        progress.goal = FAR * progress.goal - progress.seen;
+        lists = order_lists(f, s, FAR * goal);
+        scan_allowed_lists(f, s, 0, lists, r, &progress, pool);
+    }
+}
+
+static void search_all(const struct ivf *f, struct native_scratch *s, size_t effort, struct pool *pool)
+{
+    size_t lists = order_lists(f, s, effort);
+    for (size_t i = 0; i < lists; i++) {
+        if (i + 1 < lists) {
+            prefetch_list(f, s->lists[i + 1].row);
+        }
+        scan_list(f, s, s->lists[i].row, s->lists[i].score, pool);
+    }
+}
+
+static size_t engine_search(const struct ann *index, struct ann_workspace *ws, const struct engine_request *r,
+                            bool *scored)
+{
+    const struct native_state *state = index->state;
+    const struct ivf *f = &state->ivf;
     struct native_scratch *s = ws->native;
     *scored = false;
     if (f->n == 0) {
         return 0;
     }
-    size_t probes = effort < f->n_lists ? effort : f->n_lists;
-    struct topk best;
-    vec_dot_rows(s->centroid_scores, f->centroids, f->n_lists, f->dim, vector);
-    topk_init(&best, s->lists, probes);
-    topk_push_block(&best, s->centroid_scores, f->n_lists, 0);
-    topk_sort(&best);
-    pq_table_make(&f->pq, &s->table, vector);
+    vec_dot_rows(s->centroid_scores, f->centroids, f->n_lists, f->dim, r->vector);
+    pq_table_make(&f->pq, &s->table, r->vector);
     struct pool pool = {.score = s->pool_score,
                         .place = s->pool_place,
                         .bin = s->pool_bin,
                         .count = s->count,
-                        .wanted = depth,
+                        .wanted = r->depth,
                         .floor = -INFINITY};
-    for (size_t i = 0; i < best.n; i++) {
-        if (i + 1 < best.n) {
-            prefetch_list(f, s->lists[i + 1].row);
-        }
-        scan_list(f, s, s->lists[i].row, s->lists[i].score, &pool);
+    if (r->allow != NULL) {
+        search_allowed(state, s, r, &pool);
+    } else {
+        search_all(f, s, r->effort, &pool);
     }
     pool_shrink(&pool);
     size_t size = 64;
@@ -234,6 +383,16 @@ static size_t engine_search(const struct ann *index, struct ann_workspace *ws, c
         size *= 2;
     }
     return resolve(f, &pool, s->copies, size, ws->candidates);
+}
+
+static size_t longest_list(const struct ivf *f)
+{
+    size_t blocks = 0;
+    for (uint32_t j = 0; j < f->n_lists; j++) {
+        size_t n = f->block_start[j + 1] - f->block_start[j];
+        blocks = n > blocks ? n : blocks;
+    }
+    return blocks;
 }
 
 static int engine_workspace_init(const struct ann *index, struct ann_workspace *ws, struct err *e)
@@ -251,8 +410,10 @@ static int engine_workspace_init(const struct ann *index, struct ann_workspace *
     s->pool_place = mem_array(pool_size, sizeof *s->pool_place);
     s->pool_bin = mem_array(pool_size, sizeof *s->pool_bin);
     s->copies = mem_array(s->copies_size, sizeof *s->copies);
-    bool complete = s->centroid_scores != NULL && s->lists != NULL && s->pool_score != NULL && s->pool_place != NULL &&
-                    s->pool_bin != NULL && s->copies != NULL;
+    s->mark = mem_array(longest_list(f), sizeof *s->mark);
+    s->holds = mem_array(f->n_lists, sizeof *s->holds);
+    bool complete = s->mark != NULL && s->holds != NULL && s->centroid_scores != NULL && s->lists != NULL &&
+                    s->pool_score != NULL && s->pool_place != NULL && s->pool_bin != NULL && s->copies != NULL;
     return complete ? 0 : err_nomem(e);
 }
 
@@ -264,6 +425,8 @@ static void engine_workspace_release(struct ann_workspace *ws)
         mem_free(ws->native->pool_score);
         mem_free(ws->native->pool_place);
         mem_free(ws->native->pool_bin);
+        mem_free(ws->native->mark);
+        mem_free(ws->native->holds);
         mem_free(ws->native->copies);
         mem_free(ws->native);
     }
@@ -290,10 +453,18 @@ static size_t engine_depth(const struct ann *index, size_t k, size_t effort)
     return 2 * k + RERANK_LEAST + effort * k / RERANK_LISTS;
 }
 
-static size_t engine_candidate_cost(const struct ann *index)
+/* Centroids and codes are small and read in order, candidates are read row by row. */
+static size_t engine_cost(const struct ann *index, const struct engine_request *request)
 {
-    (void)index;
-    return 4;
+    const struct ivf *f = &((const struct native_state *)index->state)->ivf;
+    enum { CODES_A_ROW = 8, CENTROIDS_A_ROW = 4 };
+    if (f->n == 0) {
+        return 0;
+    }
+    double lists = request->allow == NULL ? fmin((double)request->effort, f->n_lists) : lists_under_filter(f, request);
+    double marking = request->allow == NULL ? 1 : 3;
+    double codes = lists * 2 * (double)f->n / f->n_lists / CODES_A_ROW * marking;
+    return (size_t)(codes + 1.5 * (double)request->depth + (double)f->n_lists / CENTROIDS_A_ROW);
 }
 
 /* --- building and files ------------------------------------------------------------------------------------------- */
@@ -304,8 +475,25 @@ static size_t ivf_bytes(const struct ivf *f)
         return 0;
     }
     return (size_t)f->n_lists * f->dim * sizeof(float) + pq_centers_size(&f->pq) * sizeof(float) +
-           (2 * (size_t)f->n_lists + 1) * sizeof(uint32_t) +
+           (2 * (size_t)f->n_lists + 1) * sizeof(uint32_t) + sizeof(float) +
            ivf_blocks(f) * (PQ_BLOCK * sizeof(uint32_t) + pq_block_bytes(&f->pq));
+}
+
+/* Where rows are, for searches that look for some of them. */
+static int note_lists(struct native_state *s, struct err *e)
+{
+    const struct ivf *f = &s->ivf;
+    s->list_of = mem_array(f->n, sizeof *s->list_of);
+    if (s->list_of == NULL) {
+        return err_nomem(e);
+    }
+    for (uint32_t j = 0; j < f->n_lists; j++) {
+        const uint32_t *rows = f->rows + (size_t)f->block_start[j] * PQ_BLOCK;
+        for (size_t i = 0; i < f->list_size[j]; i++) {
+            s->list_of[rows[i]] = (uint16_t)j;
+        }
+    }
+    return 0;
 }
 
 static int engine_build(struct ann *index, const struct ann_build_options *options, struct err *e)
@@ -321,10 +509,10 @@ static int engine_build(struct ann *index, const struct ann_build_options *optio
     if (s == NULL) {
         return err_nomem(e);
     }
-    if (index->vectors.n > 0 && ivf_build(&s->ivf, &index->vectors, options, e) != 0) {
+    if (index->vectors.n > 0 && (ivf_build(&s->ivf, &index->vectors, options, e) != 0 || note_lists(s, e) != 0)) {
         return -1;
     }
-    index->bytes = ivf_bytes(&s->ivf);
+    index->bytes = ivf_bytes(&s->ivf) + s->ivf.n * sizeof *s->list_of;
     return 0;
 }
 
@@ -339,6 +527,7 @@ static void engine_close(struct ann *index)
     } else {
         ivf_release(&s->ivf);
     }
+    mem_free(s->list_of);
     mem_free(s);
     index->state = NULL;
 }
@@ -348,7 +537,7 @@ struct piece {
     const void *data;
     size_t bytes;
 };
-enum { PIECES = 6 };
+enum { PIECES = 7 };
 
 static void list_pieces(const struct ivf *f, size_t blocks, struct piece *piece)
 {
@@ -358,6 +547,7 @@ static void list_pieces(const struct ivf *f, size_t blocks, struct piece *piece)
     piece[3] = (struct piece){f->rows, blocks * PQ_BLOCK * sizeof(uint32_t)};
     piece[4] = (struct piece){f->block_start, ((size_t)f->n_lists + 1) * sizeof(uint32_t)};
     piece[5] = (struct piece){f->list_size, (size_t)f->n_lists * sizeof(uint32_t)};
+    piece[6] = (struct piece){f->spread, sizeof(float)};
 }
 
 static int engine_save(const struct ann *index, const char *path, struct err *e)
@@ -387,9 +577,10 @@ static int open_ivf(struct native_state *s, const struct indexfile_header *h, st
     *f = (struct ivf){.n = h->n, .dim = h->dim, .n_lists = h->width, .pq = pq_shape(h->dim)};
     struct piece piece[PIECES];
     list_pieces(f, 0, piece);
-    size_t fixed = piece[1].bytes + piece[2].bytes + piece[4].bytes + piece[5].bytes;
+    size_t fixed = piece[1].bytes + piece[2].bytes + piece[4].bytes + piece[5].bytes + piece[6].bytes;
     size_t block = pq_block_bytes(&f->pq) + PQ_BLOCK * sizeof(uint32_t);
-    if (h->dim > DIM_MAX || h->width == 0 || fixed > h->payload || (h->payload - fixed) % block != 0) {
+    if (h->dim > DIM_MAX || h->width == 0 || h->width > IVF_LISTS_MAX || fixed > h->payload ||
+        (h->payload - fixed) % block != 0) {
         return err_set(e, "the index does not fit its file");
     }
     size_t blocks = (h->payload - fixed) / block;
@@ -406,6 +597,7 @@ static int open_ivf(struct native_state *s, const struct indexfile_header *h, st
     f->rows = start[3];
     f->block_start = start[4];
     f->list_size = start[5];
+    f->spread = start[6];
     return ivf_check(f, blocks, e);
 }
 
@@ -423,13 +615,14 @@ static int engine_open(struct ann *index, const char *path, struct err *e)
     int rc = 0;
     if (header.kind == INDEXFILE_NATIVE) {
         rc = open_ivf(s, &header, e);
+        rc = rc == 0 ? note_lists(s, e) : rc;
     } else if (header.kind != INDEXFILE_EMPTY || index->vectors.n > 0) {
         rc = err_set(e, "not an index of the native engine");
     }
     if (rc != 0) {
         return err_prefix(e, "%s", path);
     }
-    index->bytes = header.payload;
+    index->bytes = header.payload + s->ivf.n * sizeof *s->list_of;
     return 0;
 }
 
@@ -444,8 +637,9 @@ const struct ann_engine ann_native_engine = {
     .set_effort = engine_set_effort,
     .effort_range = engine_effort_range,
     .depth = engine_depth,
-    .candidate_cost = engine_candidate_cost,
+    .cost = engine_cost,
     .workspace_init = engine_workspace_init,
     .workspace_release = engine_workspace_release,
     .search = engine_search,
+    .masks = true,
 };

@@ -26,7 +26,7 @@ struct measurement {
     const struct ann *index;
     const struct ann_truth *truth;
     size_t effort;
-    uint32_t *hit;  /* [count] how many of the true rows were found */
+    uint32_t *hit; /* [count] how many of the true rows were found */
 };
 
 struct worker {

@@ -331,6 +331,7 @@ static void forged_lists_are_refused(void **state)
     float centers[2 * PQ_CENTERS] = {0};
     uint32_t start[3] = {0, 1, 2};
     uint32_t size[2] = {1, 9};
+    float spread = 0.5f;
     uint32_t rows[2 * PQ_BLOCK];
     memset(rows, 0xff, sizeof rows);
     for (size_t i = 0; i < 10; i++) {
@@ -343,6 +344,7 @@ static void forged_lists_are_refused(void **state)
                     .centroids = centroids,
                     .block_start = start,
                     .list_size = size,
+                    .spread = &spread,
                     .rows = rows};
     f.pq.centers = centers;
     assert_int_equal(ivf_check(&f, 2, &e), 0);
@@ -368,6 +370,9 @@ static void forged_lists_are_refused(void **state)
     assert_int_equal(ivf_check(&f, 2, &e), -1);
     centroids[3] = 3;
     centers[5] = NAN;
+    assert_int_equal(ivf_check(&f, 2, &e), -1);
+    centers[5] = 0;
+    spread = NAN;
     assert_int_equal(ivf_check(&f, 2, &e), -1);
 }
 
