@@ -344,47 +344,6 @@ static int open_items(struct bundle *b, struct err *e)
     return check_vectors(b, e);
 }
 
-/* The common values, recognised without parsing: null, true, false, integers, strings of printable ASCII. */
-static bool is_plain_json(const char *text, size_t n)
-{
-    if (n >= 2 && text[0] == '"' && text[n - 1] == '"') {
-        for (size_t i = 1; i < n - 1; i++) {
-            if (text[i] < 0x20 || text[i] > 0x7e || text[i] == '"' || text[i] == '\\') {
-                return false;
-            }
-        }
-        return true;
-    }
-    if (n == 1 || (n > 1 && n < 16 && text[0] >= '1')) {
-        size_t digits = 0;
-        while (digits < n && text[digits] >= '0' && text[digits] <= '9') {
-            digits++;
-        }
-        return digits == n;
-    }
-    return (n == 4 && (memcmp(text, "null", 4) == 0 || memcmp(text, "true", 4) == 0)) ||
-           (n == 5 && memcmp(text, "false", 5) == 0);
-}
-
-/* Values go into answers as they are: one that is no JSON would break the answer of every request that asks for it. */
-static int check_values(const struct strtab *values, struct err *e)
-{
-    for (size_t i = 0; i < values->count; i++) {
-        size_t n;
-        const char *text = strtab_get(values, i, &n);
-        if (is_plain_json(text, n)) {
-            continue;
-        }
-        json_error_t error;
-        json_t *value = json_loadb(text, n, JSON_DECODE_ANY, &error);
-        if (value == NULL) {
-            return err_set(e, "row %zu: not a JSON text: %s", i, error.text);
-        }
-        json_decref(value);
-    }
-    return 0;
-}
-
 static int open_attributes(struct bundle *b, struct err *e)
 {
     const json_t *names = json_object_get(b->manifest, "attributes");
@@ -416,7 +375,8 @@ static int open_attributes(struct bundle *b, struct err *e)
         if (a->values.count != b->n_items) {
             return err_set(e, "%s: %zu values for %zu items", file, a->values.count, b->n_items);
         }
-        if (check_values(&a->values, e) < 0) {
+        a->index = attribute_index_new(&a->values, e);
+        if (a->index == NULL) {
             return err_prefix(e, "%s", file);
         }
         b->n_attributes++;
@@ -686,6 +646,9 @@ void bundle_free(struct bundle *b)
         file_map_close(&b->maps[i]);
     }
     mem_free(b->maps);
+    for (size_t i = 0; i < b->n_attributes; i++) {
+        attribute_index_free(b->attributes[i].index);
+    }
     mem_free(b->attributes);
     mem_free(b->probe_vectors);
     mem_free(b->index_path);

@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/attribute_index.h"
 #include "core/err.h"
 #include "core/fileio.h"
 #include "core/schema.h"
@@ -24,7 +25,8 @@ enum { BUNDLE_FORMAT = 1, BUNDLE_MAX_ATTRIBUTES = 64 };
 
 struct bundle_attribute {
     char name[SCHEMA_MAX_NAME + 1];
-    struct strtab values; /* row i: item i's value as JSON text ("null" when missing), unsorted */
+    struct strtab values;          /* row i: item i's value as JSON text ("null" when missing), unsorted */
+    struct attribute_index *index; /* of the values; owned */
 };
 
 struct bundle {

@@ -53,7 +53,7 @@ int answer_write(struct workbench *bench, struct metrics *metrics, const struct 
                  int64_t self, struct json_out *out, struct fault *f)
 {
     const struct bundle *b = bench->snapshot->bundle;
-    const struct ann_query search = {
+    struct ann_query search = {
         .vector = vector,
         .k = query->k,
         .effort = query->effort,
@@ -64,6 +64,10 @@ int answer_write(struct workbench *bench, struct metrics *metrics, const struct 
     };
     struct ann_answer answer;
     struct err e = ERR_INIT;
+    if (query->filter) {
+        search.n_allow = filter_apply(b, query->filter, &bench->filter);
+        search.allow = bench->filter.rows;
+    }
     if (ann_search(bench->snapshot->index, bench->workspace, &search, bench->hits, &answer, &e) != 0) {
         log_error("search in model %s: %s", bench->snapshot->version, e.message);
         return fault_set(f, PROBLEM_INTERNAL, "", "the search failed; the log says why");

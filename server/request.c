@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/filter.h"
 #include "server/http.h"
 
 /* --- faults ---------------------------------------------------------------------------------------------------------*/
@@ -256,10 +257,16 @@ static int read_fields(struct reader *r, const json_t *value)
     return 0;
 }
 
-static int refuse_filter(struct reader *r, const json_t *value)
+static int read_filter(struct reader *r, const json_t *value)
 {
-    (void)value;
-    return reader_fault(r, PROBLEM_UNKNOWN_FIELD, "/filter", "this version of recalld cannot filter yet");
+    char at[FAULT_POINTER_MAX];
+    snprintf(at, sizeof at, "%s", r->at);
+    pointer_append(at, "filter");
+    if (filter_check(r->rules, value, at, r->fault) != 0) {
+        return -1;
+    }
+    r->query->filter = value;
+    return 0;
 }
 
 static const struct member {
@@ -267,7 +274,7 @@ static const struct member {
     int (*read)(struct reader *r, const json_t *value);
 } members[] = {
     {"k", read_k},           {"exclude", read_exclude}, {"min_score", read_min_score},
-    {"search", read_search}, {"fields", read_fields},   {"filter", refuse_filter},
+    {"search", read_search}, {"fields", read_fields},   {"filter", read_filter},
 };
 
 static int read_member(struct reader *r, const char *name, const json_t *value, const char *subject)
@@ -282,7 +289,7 @@ static int read_member(struct reader *r, const char *name, const json_t *value, 
         }
     }
     char known[96];
-    snprintf(known, sizeof known, "%s, k, exclude, min_score, search, fields", subject);
+    snprintf(known, sizeof known, "%s, k, exclude, min_score, search, fields, filter", subject);
     return unknown_member(r, "", name, known);
 }
 

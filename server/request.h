@@ -40,6 +40,7 @@ void pointer_append(char pointer[FAULT_POINTER_MAX], const char *name);
 struct query {
     const json_t *subject; /* the member `user` or `item` */
     const json_t *exclude; /* an array of strings and integers, checked; NULL: none */
+    const json_t *filter;  /* an object, checked; NULL: none */
     size_t k;
     size_t effort;   /* 0: the index's default */
     float min_score; /* -INFINITY: no floor */

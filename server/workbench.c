@@ -24,7 +24,7 @@ static int workbench_fill(struct workbench *b, const struct serve_config *config
     size_t ids = config->limits.exclude < config->limits.body / 2 ? config->limits.exclude : config->limits.body / 2;
     b->exclude = mem_array(ids + 1, sizeof *b->exclude);
     b->hits = mem_array(config->limits.k, sizeof *b->hits);
-    if (!b->queries || !b->vectors || !b->exclude || !b->hits) {
+    if (filter_bits_init(&b->filter, bundle->n_items) != 0 || !b->queries || !b->vectors || !b->exclude || !b->hits) {
         return err_nomem(e);
     }
     b->workspace = ann_workspace_new(b->snapshot->index, config->limits.k, e);
@@ -63,6 +63,7 @@ void workbench_free(struct workbench *b)
     mem_free(b->vectors);
     mem_free(b->exclude);
     mem_free(b->hits);
+    filter_bits_release(&b->filter);
     snapshot_unref(b->snapshot);
     mem_free(b);
 }

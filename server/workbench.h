@@ -12,6 +12,7 @@
 #include "core/bundle.h"
 #include "core/features.h"
 #include "core/tower.h"
+#include "server/filter.h"
 #include "server/request.h"
 #include "server/snapshot.h"
 
@@ -25,6 +26,7 @@ struct workbench {
     float *vectors;        /* [limits.batch, dim] */
     uint32_t *exclude;     /* [as many as a body can hold, at most limits.exclude, + 1] */
     struct scored *hits;   /* [limits.k] */
+    struct filter_bits filter;
     struct ann_workspace *workspace;
 };
 

@@ -155,7 +155,8 @@ static void test_what_is_refused(void **state)
         {"{\"user\":{},\"fields\":\"colour\"}", PROBLEM_INVALID_FIELD, "/fields"},
         {"{\"user\":{},\"fields\":[\"colour\",\"weight\"]}", PROBLEM_INVALID_FIELD, "/fields/1"},
         {"{\"user\":{},\"fields\":[3]}", PROBLEM_INVALID_FIELD, "/fields/0"},
-        {"{\"user\":{},\"filter\":{}}", PROBLEM_UNKNOWN_FIELD, "/filter"},
+        {"{\"user\":{},\"filter\":[]}", PROBLEM_INVALID_FIELD, "/filter"},
+        {"{\"user\":{},\"filter\":{\"x\":1}}", PROBLEM_INVALID_FIELD, "/filter/x"},
         {"{\"user\":{},\"a/b~c\":1}", PROBLEM_UNKNOWN_FIELD, "/a~1b~0c"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -1,0 +1,224 @@
+#include "server/filter.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/attribute_index.h"
+#include "core/mem.h"
+
+int filter_bits_init(struct filter_bits *bits, size_t n_items)
+{
+    bits->n_items = n_items;
+    bits->words = (n_items + 63) / 64;
+    bits->rows = mem_array(bits->words, sizeof *bits->rows);
+    bits->condition = mem_array(bits->words, sizeof *bits->condition);
+    return bits->rows == NULL || bits->condition == NULL ? -1 : 0;
+}
+
+void filter_bits_release(struct filter_bits *bits)
+{
+    mem_free(bits->rows);
+    mem_free(bits->condition);
+}
+
+static const struct bundle_attribute *find_attribute(const struct bundle *b, const char *name)
+{
+    for (size_t i = 0; i < b->n_attributes; i++) {
+        if (strcmp(b->attributes[i].name, name) == 0) {
+            return &b->attributes[i];
+        }
+    }
+    return NULL;
+}
+
+/* --- checking ------------------------------------------------------------------------------------------------------- */
+
+struct check {
+    const struct request_rules *rules;
+    struct fault *fault;
+    size_t conditions;
+};
+
+static bool is_value(const json_t *value)
+{
+    return json_is_string(value) || json_is_number(value) || json_is_boolean(value);
+}
+
+static int check_list(const struct check *c, const json_t *list, const char *at)
+{
+    uint32_t limit = c->rules->config->limits.list;
+    if (json_array_size(list) > limit) {
+        return fault_set(c->fault, PROBLEM_LIMIT_EXCEEDED, at, "must have at most %u values", limit);
+    }
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        if (!is_value(json_array_get(list, i))) {
+            char path[FAULT_POINTER_MAX];
+            char number[24];
+            snprintf(path, sizeof path, "%s", at);
+            snprintf(number, sizeof number, "%zu", i);
+            pointer_append(path, number);
+            return fault_set(c->fault, PROBLEM_INVALID_FIELD, path, "must be a string, a number, true or false");
+        }
+    }
+    return 0;
+}
+
+static int check_range(const struct check *c, const struct bundle_attribute *a, const json_t *range, const char *at)
+{
+    const char *name;
+    json_t *bound;
+    if (attribute_index_numbers(a->index) == 0) {
+        return fault_set(c->fault, PROBLEM_INVALID_FIELD, at, "no item has a number in this attribute");
+    }
+    if (json_object_size(range) == 0) {
+        return fault_set(c->fault, PROBLEM_INVALID_FIELD, at, "a range needs one of gte, gt, lte, lt");
+    }
+    json_object_foreach((json_t *)(uintptr_t)range, name, bound)
+    {
+        char path[FAULT_POINTER_MAX];
+        snprintf(path, sizeof path, "%s", at);
+        pointer_append(path, name);
+        if (strcmp(name, "gte") != 0 && strcmp(name, "gt") != 0 && strcmp(name, "lte") != 0 &&
+            strcmp(name, "lt") != 0) {
+            return fault_set(c->fault, PROBLEM_UNKNOWN_FIELD, path, "a range may have gte, gt, lte, lt");
+        }
+        if (!json_is_number(bound) || !isfinite(json_number_value(bound))) {
+            return fault_set(c->fault, PROBLEM_INVALID_FIELD, path, "must be a number");
+        }
+    }
+    return 0;
+}
+
+static int check_condition(struct check *c, const char *name, const json_t *value, const char *at)
+{
+    const struct bundle_attribute *a = find_attribute(c->rules->bundle, name);
+    if (++c->conditions > FILTER_MAX_CONDITIONS) {
+        return fault_set(c->fault, PROBLEM_LIMIT_EXCEEDED, at, "a filter has at most %d conditions",
+                         FILTER_MAX_CONDITIONS);
+    }
+    if (a == NULL) {
+        return fault_set(c->fault, PROBLEM_INVALID_FIELD, at, "the model's items have no attribute of this name");
+    }
+    if (json_is_object(value)) {
+        return check_range(c, a, value, at);
+    }
+    if (json_is_array(value)) {
+        return check_list(c, value, at);
+    }
+    return is_value(value) ? 0
+                           : fault_set(c->fault, PROBLEM_INVALID_FIELD, at,
+                                       "must be a list of values, one value, or a range like {\"gte\": 1, \"lt\": 9}");
+}
+
+static int check_conditions(struct check *c, const json_t *conditions, const char *at, bool top)
+{
+    const char *name;
+    json_t *value;
+    if (!json_is_object(conditions)) {
+        return fault_set(c->fault, PROBLEM_INVALID_FIELD, at, "must be an object of attribute names");
+    }
+    json_object_foreach((json_t *)(uintptr_t)conditions, name, value)
+    {
+        char path[FAULT_POINTER_MAX];
+        snprintf(path, sizeof path, "%s", at);
+        pointer_append(path, name);
+        int rc = top && strcmp(name, "not") == 0 ? check_conditions(c, value, path, false)
+                                                 : check_condition(c, name, value, path);
+        if (rc != 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+int filter_check(const struct request_rules *rules, const json_t *filter, const char *at, struct fault *f)
+{
+    struct check c = {rules, f, 0};
+    return check_conditions(&c, filter, at, true);
+}
+
+/* --- applying ------------------------------------------------------------------------------------------------------- */
+
+static void set_value(const struct attribute_index *x, const json_t *value, uint64_t *bits)
+{
+    if (json_is_string(value)) {
+        attribute_index_equal(x, json_string_value(value), json_string_length(value), bits);
+        return;
+    }
+    char text[64]; /* as a column's values are written (core/attribute_index.c) */
+    size_t n = json_dumpb(value, text, sizeof text, JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
+    attribute_index_equal(x, text, n < sizeof text ? n : sizeof text, bits);
+    if (json_is_real(value)) { /* 7.0 is 7 */
+        double number = json_real_value(value);
+        attribute_index_between(x, &(struct number_range){.low = number, .high = number}, bits);
+    }
+}
+
+static void set_range(const struct attribute_index *x, const json_t *range, uint64_t *bits)
+{
+    struct number_range r = {.low = -INFINITY, .high = INFINITY};
+    const char *name;
+    json_t *bound;
+    json_object_foreach((json_t *)(uintptr_t)range, name, bound)
+    {
+        double number = json_number_value(bound);
+        bool open = strlen(name) == 2; /* gt, lt */
+        if (name[0] == 'g' && (number > r.low || (number == r.low && open))) {
+            r.low = number;
+            r.low_open = open;
+        } else if (name[0] == 'l' && (number < r.high || (number == r.high && open))) {
+            r.high = number;
+            r.high_open = open;
+        }
+    }
+    attribute_index_between(x, &r, bits);
+}
+
+/* The rows for which a condition holds, into bits->condition. */
+static void find_condition(const struct bundle *b, const char *name, const json_t *value, struct filter_bits *bits)
+{
+    const struct attribute_index *x = find_attribute(b, name)->index;
+    memset(bits->condition, 0, bits->words * sizeof *bits->condition);
+    if (json_is_object(value)) {
+        set_range(x, value, bits->condition);
+    } else if (json_is_array(value)) {
+        for (size_t i = 0; i < json_array_size(value); i++) {
+            set_value(x, json_array_get(value, i), bits->condition);
+        }
+    } else {
+        set_value(x, value, bits->condition);
+    }
+}
+
+static void keep_conditions(const struct bundle *b, const json_t *conditions, bool wanted, struct filter_bits *bits)
+{
+    const char *name;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)conditions, name, value)
+    {
+        if (wanted && strcmp(name, "not") == 0) {
+            keep_conditions(b, value, false, bits);
+            continue;
+        }
+        find_condition(b, name, value, bits);
+        for (size_t i = 0; i < bits->words; i++) {
+            bits->rows[i] &= wanted ? bits->condition[i] : ~bits->condition[i];
+        }
+    }
+}
+
+size_t filter_apply(const struct bundle *b, const json_t *filter, struct filter_bits *bits)
+{
+    size_t count = 0;
+    memset(bits->rows, 0xff, bits->words * sizeof *bits->rows);
+    if (bits->n_items % 64 != 0) {
+        bits->rows[bits->words - 1] = (UINT64_C(1) << bits->n_items % 64) - 1;
+    }
+    keep_conditions(b, filter, true, bits);
+    for (size_t i = 0; i < bits->words; i++) {
+        count += (size_t)__builtin_popcountll(bits->rows[i]);
+    }
+    return count;
+}

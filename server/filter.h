@@ -1,0 +1,37 @@
+/*
+ * server/filter.h: the member `filter` of a request: from JSON to a set of item rows.
+ *
+ *   {"category": ["a", "b"], "price": {"gte": 1, "lt": 9}, "not": {"author": ["x"]}}
+ *
+ * All conditions must hold: a list (or one value alone) names values of which an item must have one; an object of gte, gt, lte
+ * and lt bounds a number that an item must have. Of the conditions in "not" none may hold. docs/http.md tells more.
+ */
+#ifndef SERVER_FILTER_H
+#define SERVER_FILTER_H
+
+#include <jansson.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/bundle.h"
+#include "server/request.h"
+
+enum { FILTER_MAX_CONDITIONS = 64 };
+
+/* Sets of rows, of one worker. */
+struct filter_bits {
+    uint64_t *rows;      /* [words] what a filter lets through */
+    uint64_t *condition; /* [words] */
+    size_t words, n_items;
+};
+
+int filter_bits_init(struct filter_bits *bits, size_t n_items); /* -1 without memory */
+void filter_bits_release(struct filter_bits *bits);             /* zeroed is fine */
+
+/* Whether a filter is one, for these items; `at` is its JSON pointer. Returns 0, or -1 with the fault set. */
+int filter_check(const struct request_rules *rules, const json_t *filter, const char *at, struct fault *f);
+
+/* Fills bits->rows by a checked filter; returns how many rows it lets through. */
+size_t filter_apply(const struct bundle *b, const json_t *filter, struct filter_bits *bits);
+
+#endif
