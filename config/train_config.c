@@ -277,10 +277,10 @@ static const struct param rows[] = {
      .sentence = "one after each epoch, and within an epoch when the last is so old; 0: only after each epoch"},
     {"output.dir", PARAM_PATH, AT(output.dir), .default_text = "models",
      .sentence = "directory of the published bundles and of the link `current`"},
-    {"index.engine", PARAM_WORD, AT(index.engine), .default_text = "faiss", .words = index_engine_words,
-     .sentence = "flat: exact, compares every item; faiss, native: approximate"},
+    {"index.engine", PARAM_WORD, AT(index.engine), .default_text = "native", .words = index_engine_words,
+     .sentence = "native: lists and codes of our own; faiss: any index that faiss makes; flat: exact, compares every item"},
     {"index.factory", PARAM_TEXT, AT(index.factory), .default_text = "HNSW32",
-     .sentence = "faiss: what to build, in the language of faiss' index_factory"},
+     .sentence = "faiss: what to build, in the language of faiss' index_factory; who says it means engine: faiss"},
     {"index.target_recall", PARAM_FLOAT, AT(index.target_recall), .default_text = "0.98", .min = 0.5, .max = 1,
      .sentence = "recall@100 against the exact answer that the default search effort is tuned for"},
     {"fusion", PARAM_FIXED, 0, 0, .default_text = "late", .advice = COMBINES EACH_TOWER},
@@ -342,12 +342,21 @@ static void write_text(struct train_config *config, const struct node *root, str
     buf_release(&text);
 }
 
+/* Who names a factory means the engine that has them. */
+static void default_engine(struct train_config *config, const struct node *root)
+{
+    if (node_path(root, "index.engine") == NULL && node_path(root, "index.factory") != NULL) {
+        snprintf(config->index.engine, sizeof config->index.engine, "faiss");
+    }
+}
+
 static void read_rest(struct train_config *config, const struct node *root, struct problems *problems)
 {
     feature_configs_read(node_path(root, "user_tower.features"), "user_tower.features", &config->user_tower, problems);
     feature_configs_read(node_path(root, "item_tower.features"), "item_tower.features", &config->item_tower, problems);
     config->optimizer.early_stop.enabled = node_path(root, "optimizer.early_stop") != NULL;
     default_negatives(config, root);
+    default_engine(config, root);
 }
 
 static struct train_config *read_tree(const struct node *root, struct problems *problems)

@@ -395,6 +395,42 @@ static int get_optional_text(const json_t *object, const char *key, const char *
     return 0;
 }
 
+/* Points without "recall_low" (of other writers, or older ones) promise their "recall". */
+static int open_curve(struct bundle *b, const json_t *curve, struct err *e)
+{
+    enum { MOST = 1000 };
+    size_t n = json_array_size(curve);
+    if ((curve != NULL && !json_is_null(curve) && !json_is_array(curve)) || n > MOST) {
+        return err_set(e, "manifest.json: index: \"curve\" must be a list of at most %d points", MOST);
+    }
+    b->efforts = mem_array(n, sizeof *b->efforts);
+    if (b->efforts == NULL) {
+        return err_nomem(e);
+    }
+    for (size_t i = 0; i < n; i++) {
+        const json_t *point = json_array_get(curve, i);
+        const json_t *low = json_object_get(point, "recall_low");
+        json_int_t effort = json_integer_value(json_object_get(point, "effort"));
+        const json_t *recall = low != NULL ? low : json_object_get(point, "recall");
+        if (effort < 1 || effort > INT32_MAX || !json_is_number(recall) ||
+            (i > 0 && (size_t)effort <= b->efforts[i - 1].effort)) {
+            return err_set(e, "manifest.json: index: curve[%zu] must have a recall and an effort above the one before", i);
+        }
+        b->efforts[b->n_efforts++] = (struct bundle_effort){(size_t)effort, json_number_value(recall)};
+    }
+    return 0;
+}
+
+size_t bundle_effort_for(const struct bundle *b, double recall)
+{
+    for (size_t i = 0; i < b->n_efforts; i++) {
+        if (b->efforts[i].recall >= recall) {
+            return b->efforts[i].effort;
+        }
+    }
+    return 0;
+}
+
 static int open_index_record(struct bundle *b, struct err *e)
 {
     const json_t *index = json_object_get(b->manifest, "index");
@@ -414,6 +450,9 @@ static int open_index_record(struct bundle *b, struct err *e)
     }
     b->index_factory = b->index_factory == NULL ? "" : b->index_factory;
     b->index_effort = (size_t)n;
+    if (open_curve(b, json_object_get(index, "curve"), e) < 0) {
+        return -1;
+    }
     if (file == NULL) {
         return 0;
     }
@@ -649,6 +688,7 @@ void bundle_free(struct bundle *b)
     for (size_t i = 0; i < b->n_attributes; i++) {
         attribute_index_free(b->attributes[i].index);
     }
+    mem_free(b->efforts);
     mem_free(b->attributes);
     mem_free(b->probe_vectors);
     mem_free(b->index_path);

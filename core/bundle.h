@@ -29,6 +29,12 @@ struct bundle_attribute {
     struct attribute_index *index; /* of the values; owned */
 };
 
+/* What a search effort was measured to give at least (recall against exact, less its standard error). */
+struct bundle_effort {
+    size_t effort;
+    double recall;
+};
+
 struct bundle {
     char *dir;                         /* the real path, links resolved */
     const char *version;               /* the manifest's, e.g. 20261124T133009Z-1f2e3d4c5b6a */
@@ -50,12 +56,17 @@ struct bundle {
     const char *index_engine;  /* "flat", "faiss", ... */
     const char *index_factory; /* "" when the engine has none */
     char *index_path;          /* NULL when the engine keeps no file */
+    struct bundle_effort *efforts; /* [n_efforts] ascending: the curve measured at build time; owned */
+    size_t n_efforts;
     size_t index_effort;       /* default search effort found at build time; 0: the engine's own */
 
     struct file_map *maps; /* what the views above point into */
     size_t n_maps;
     struct safetensors *weights;
 };
+
+/* The least effort that was measured to reach a recall; 0: none was. */
+size_t bundle_effort_for(const struct bundle *b, double recall);
 
 /* NULL with the file's name and the reason. */
 struct bundle *bundle_open(const char *path, struct err *e);

@@ -203,8 +203,21 @@ static int read_min_score(struct reader *r, const json_t *value)
     return 0;
 }
 
+/* The effort that was measured to give this recall; an exact scan when none was. */
+static int use_recall(struct reader *r, double recall)
+{
+    struct query *q = r->query;
+    if (q->effort > 0 || q->exact) {
+        return reader_fault(r, PROBLEM_INVALID_FIELD, "/search/recall", "cannot stand beside effort or exact");
+    }
+    q->effort = bundle_effort_for(r->rules->bundle, recall);
+    q->exact = q->effort == 0;
+    return 0;
+}
+
 static int read_search(struct reader *r, const json_t *value)
 {
+    double recall = 0;
     const char *name;
     json_t *member;
     if (!json_is_object(value)) {
@@ -221,11 +234,16 @@ static int read_search(struct reader *r, const json_t *value)
             if (read_count(r, member, "/search/effort", r->rules->config->limits.effort, &r->query->effort) != 0) {
                 return -1;
             }
+        } else if (strcmp(name, "recall") == 0) {
+            recall = json_number_value(member);
+            if (!json_is_number(member) || !(recall > 0 && recall <= 1)) {
+                return reader_fault(r, PROBLEM_INVALID_FIELD, "/search/recall", "must be above 0 and at most 1");
+            }
         } else {
-            return unknown_member(r, "/search", name, "effort, exact");
+            return unknown_member(r, "/search", name, "effort, recall, exact");
         }
     }
-    return 0;
+    return recall > 0 ? use_recall(r, recall) : 0;
 }
 
 static int find_attribute(const struct bundle *b, const char *name)

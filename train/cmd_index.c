@@ -30,7 +30,8 @@ static const char help[] =
     "\n"
     "Builds another index over a bundle's item vectors, finds the search effort that reaches the recall against the "
     "exact\n"
-    "engine, and publishes the result in the bundle's place. What is not given stays as the bundle has it.\n";
+    "engine, and publishes the result in the bundle's place. What is not given stays as the bundle has it; a factory is\n"
+    "faiss's. A recall that no effort reaches is an error, and the bundle stays as it is.\n";
 
 struct options {
     const char *bundle, *report;
@@ -224,11 +225,11 @@ static char *write_bundle(const char *path, const struct bundle *b, const struct
 static int set_defaults(struct options *o, const struct bundle *b, struct err *e)
 {
     const json_t *record = json_object_get(b->manifest, "index");
-    bool same_engine = o->index.engine == NULL || strcmp(o->index.engine, b->index_engine) == 0;
     double target = json_number_value(json_object_get(record, "target_recall"));
     if (o->index.engine == NULL) {
-        o->index.engine = b->index_engine;
+        o->index.engine = o->index.factory != NULL ? "faiss" : b->index_engine;
     }
+    bool same_engine = strcmp(o->index.engine, b->index_engine) == 0;
     if (o->index.factory != NULL && strcmp(o->index.engine, "faiss") != 0) {
         return err_set(e, "--factory is for faiss, and the engine is %s; say --engine faiss, or no --factory",
                        o->index.engine);

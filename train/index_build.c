@@ -52,11 +52,14 @@ struct ann *index_build(const struct index_options *options, const struct ann_ve
         ann_free(index);
         return NULL;
     }
-    if (tuning.recall < options->target_recall) {
-        log_warn(
-            "index %s: recall@%zu against exact is %.4f at the largest effort tried, below index.target_recall %.4f; "
-            "try another factory or engine",
-            options->factory[0] != '\0' ? options->factory : options->engine, k, tuning.recall, options->target_recall);
+    if (!tuning.reached) {
+        const char *factory = options->factory[0] != '\0' ? options->factory : options->engine;
+        err_set(e,
+                "index %s: recall@%zu against exact is %.4f at the largest effort tried, below the target of %.4f; use "
+                "another engine or factory, or a lower target (index.target_recall, --target-recall)",
+                factory, k, tuning.recall, options->target_recall);
+        ann_free(index);
+        return NULL;
     }
     double bytes = (double)ann_bytes(index) / (double)vectors->n;
     *record = json_pack("{s:s, s:s, s:I, s:f, s:f, s:f, s:f, s:o}", "engine", options->engine, "factory",

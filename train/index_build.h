@@ -19,8 +19,8 @@ struct index_options {
 
 /* Builds, tunes on queries [n_queries, dim] and measures. *record becomes the manifest's "index" member (new reference):
  * engine, factory, effort, recall@100, target_recall, build_seconds, bytes_per_item, and "curve": the measured
- * {effort, recall} points. A target that is missed is a
- * warning in the log, and the record says what was reached. Returns the index (ann_free) or NULL. */
+ * {effort, recall, recall_low, microseconds} points. A target that no effort reaches is an error. Returns the index (ann_free)
+ * or NULL. */
 struct ann *index_build(const struct index_options *options, const struct ann_vectors *vectors, const float *queries,
                         size_t n_queries, json_t **record, struct err *e);
 

@@ -367,7 +367,7 @@ static const char configuration[] =
     "optimizer: {type: adagrad, lr: 0.1, batch_size: 1024, epochs: 6}\n"
     "seed: 1\n"
     "output: {dir: models}\n"
-    "index: {engine: faiss, factory: HNSW32}\n";
+    "index: {engine: native}\n";
 
 static int write_configuration(const char *dir, struct err *e)
 {

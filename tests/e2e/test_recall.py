@@ -117,6 +117,17 @@ def test_min_score(server):
     assert recall(server, min_score=2)["items"] == []
 
 
+def test_a_recall_picks_the_effort(server, world):
+    """The least effort of the bundle's curve that promises it; beyond the curve all items are scanned."""
+    curve = json.loads((world.model_a / "manifest.json").read_text())["index"]["curve"]
+    for target in 0.5, 0.9, curve[0]["recall_low"], curve[-1]["recall_low"]:
+        effort = next((p["effort"] for p in curve if p["recall_low"] >= target), None)
+        search = {"effort": effort} if effort else {"exact": True}
+        assert recall(server, k=50, search={"recall": target}) == recall(server, k=50, search=search)
+    if curve[-1]["recall_low"] < 1:
+        assert recall(server, search={"recall": 1})["strategy"] == "exact"
+
+
 def test_fields(server, items):
     answer = recall(server, k=5, fields=["category", "price", "title"])
     for item in answer["items"]:

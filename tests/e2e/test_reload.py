@@ -134,7 +134,7 @@ def test_damaged_bundles_are_refused_under_load(serve, world, link):
     assert daemon.reload()["reload"]["last_error"] is None
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "items/vectors.f32", "items/ids.strings", "index/faiss.index"])
+@pytest.mark.parametrize("name", ["weights.safetensors", "items/vectors.f32", "items/ids.strings", "index/native.index"])
 def test_a_file_of_another_bundle_is_refused(serve, world, link, name):
     link.point(world.model_a)
     daemon = serve(link)

@@ -84,14 +84,16 @@ def test_index_of_a_directory(models, tmp_path):
 
 def test_index_back_and_forth(models):
     """Flat and back: what is not given stays, and the file is the same again."""
-    before = digest(models / "current", "index/faiss.index")
+    before = digest(models / "current", "index/native.index")
     train("index", models / "current", "--engine", "flat")
-    assert "index/faiss.index" not in manifest(models / "current")["files"]
-    train("index", models / "current", "--engine", "faiss", "--factory", "HNSW32", "--threads", 1)
-    first = digest(models / "current", "index/faiss.index")
+    assert "index/native.index" not in manifest(models / "current")["files"]
+    train("index", models / "current", "--factory", "HNSW32", "--threads", 1)
+    assert manifest(models / "current")["index"]["engine"] == "faiss"
+    assert digest(models / "current", "index/faiss.index")
     train("index", models / "current", "--threads", 1)
     assert manifest(models / "current")["index"]["factory"] == "HNSW32"
-    assert before and first
+    train("index", models / "current", "--engine", "native")
+    assert digest(models / "current", "index/native.index") == before
 
 
 def test_index_refuses(models):
@@ -237,7 +239,7 @@ def test_verify_and_inspect(models):
     assert content["version"] in verify(models / "current")
     assert json.loads(train("inspect", models / "current", "--json").stdout) == content
     text = train("inspect", models / "current").stdout
-    for words in content["version"], "user tower", "history", "HNSW32", "recall@20", "cosine":
+    for words in content["version"], "user tower", "history", "native", "recall@20", "cosine":
         assert words in text
 
 

@@ -34,7 +34,7 @@ def test_report(fitted):
     assert report["train"]["loss"][2] < report["train"]["loss"][0]
     assert report["train"]["examples_per_second"] > 0
     index = report["index"]
-    assert index["engine"] == "faiss" and index["factory"] == "HNSW32" and index["recall@100"] >= 0.98
+    assert index["engine"] == "native" and index["factory"] == "" and index["recall@100"] >= 0.98
     assert index["build_seconds"] >= 0 and index["bytes_per_item"] > 0
     assert done.stdout.strip() == report["bundle"]
 

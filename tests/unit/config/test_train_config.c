@@ -967,6 +967,7 @@ static void test_set_text(void **state)
     assert_string_equal(c->data.events.path, "it's [1]: #2.csv");
     assert_string_equal(c->output.dir, "a b");
     assert_string_equal(c->index.factory, "OPQ16,IVF64");
+    assert_string_equal(c->index.engine, "faiss"); /* implied */
     train_config_free(c);
     const char *bad[] = {"output.dir=a\xff", "output.dir=a\nb"};
     expect_with(shortest, bad, 2,
