@@ -113,8 +113,9 @@ struct ann_answer {
 int ann_search(const struct ann *index, struct ann_workspace *ws, const struct ann_query *query, struct scored *hits,
                struct ann_answer *answer, struct err *e);
 
-/* Several queries at once, for callers that have them: the same answers, to the bit, as one by one. Exact queries share a
- * scan, at a fraction of its cost each. hits[i] has room for queries[i].k. A batch belongs to one thread, like a
+/* Several queries at once, for callers that have them: the same answers as one by one, exact ones to the bit; of approximate ones
+ * the native engine may look into another list where two centroids are as near. Exact queries share a scan, at a fraction of its
+ * cost each. hits[i] has room for queries[i].k. A batch belongs to one thread, like a
  * workspace. */
 struct ann_batch;
 struct ann_batch *ann_batch_new(const struct ann *index, size_t max_k, struct err *e);

@@ -1,6 +1,8 @@
 /*
  * Several queries at once.
  *
+ * Approximate ones share what their engine can compute for all of them in one product (native: the scores of the centroids).
+ *
  * Exact ones share the scan: a block of rows times all queries is a matrix product, which reads the rows once and keeps the
  * processor's multipliers busy, where one query at a time waits for memory. But a product's sums differ from vec_dot_rows's
  * in their last bits, and a row must have the same score whichever way a query was answered. So the product only proposes:
@@ -23,7 +25,7 @@ struct ann_batch {
     size_t max_k;
     float *vectors;        /* [SHARED_QUERIES, dim] */
     float *scores;         /* [SHARED_QUERIES, SHARED_ROWS] */
-    float *row_norms;      /* [SHARED_ROWS] */
+    float *numbers;        /* [SHARED_QUERIES, engine->shared] */
     struct scored *kept;   /* [SHARED_QUERIES, kept_for(max_k)] */
     size_t *shared;        /* [SHARED_QUERIES] numbers of the queries that share a scan */
     struct topk *best;     /* [SHARED_QUERIES] */
@@ -46,12 +48,13 @@ struct ann_batch *ann_batch_new(const struct ann *index, size_t max_k, struct er
     b->ws = ann_workspace_new(index, max_k, e);
     b->vectors = mem_array((size_t)SHARED_QUERIES * index->vectors.dim, sizeof *b->vectors);
     b->scores = mem_array((size_t)SHARED_QUERIES * SHARED_ROWS, sizeof *b->scores);
-    b->row_norms = mem_array(SHARED_ROWS, sizeof *b->row_norms);
+    size_t numbers = index->engine->shared == NULL ? 0 : index->engine->shared(index);
+    b->numbers = mem_array(SHARED_QUERIES * numbers, sizeof *b->numbers);
     b->kept = mem_array(SHARED_QUERIES * kept_for(max_k), sizeof *b->kept);
     b->shared = mem_array(SHARED_QUERIES, sizeof *b->shared);
     b->best = mem_array(SHARED_QUERIES, sizeof *b->best);
     b->next_excluded = mem_array(SHARED_QUERIES, sizeof *b->next_excluded);
-    if (b->ws == NULL || b->vectors == NULL || b->scores == NULL || b->row_norms == NULL || b->kept == NULL ||
+    if (b->ws == NULL || b->vectors == NULL || b->scores == NULL || b->numbers == NULL || b->kept == NULL ||
         b->shared == NULL || b->best == NULL || b->next_excluded == NULL) {
         err_nomem(e);
         ann_batch_free(b);
@@ -68,7 +71,7 @@ void ann_batch_free(struct ann_batch *b)
     ann_workspace_free(b->ws);
     mem_free(b->vectors);
     mem_free(b->scores);
-    mem_free(b->row_norms);
+    mem_free(b->numbers);
     mem_free(b->kept);
     mem_free(b->shared);
     mem_free(b->best);
@@ -108,14 +111,21 @@ static size_t settle(const struct ann_batch *b, const struct ann_vectors *v, con
     return best.n;
 }
 
+static void gather(struct ann_batch *b, const struct ann_vectors *v, const struct ann_query *queries, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        memcpy(b->vectors + i * v->dim, queries[b->shared[i]].vector, v->dim * sizeof *b->vectors);
+    }
+}
+
 /* n <= SHARED_QUERIES queries, those that b->shared names. */
 static void scan_shared(struct ann_batch *b, const struct ann_vectors *v, const struct ann_query *queries, size_t n,
                         struct scored *const *hits, struct ann_answer *answers)
 {
     float longest = 0;
+    gather(b, v, queries, n);
     for (size_t i = 0; i < n; i++) {
         const struct ann_query *query = &queries[b->shared[i]];
-        memcpy(b->vectors + i * v->dim, query->vector, v->dim * sizeof *b->vectors);
         topk_init(&b->best[i], b->kept + i * kept_for(b->max_k), kept_for(query->k));
         b->next_excluded[i] = 0;
     }
@@ -137,31 +147,50 @@ static void scan_shared(struct ann_batch *b, const struct ann_vectors *v, const 
     }
 }
 
+/* n <= SHARED_QUERIES approximate queries, those that b->shared names. */
+static int search_shared(const struct ann *index, struct ann_batch *b, const struct ann_query *queries, size_t n,
+                         struct scored *const *hits, struct ann_answer *answers, struct err *e)
+{
+    const struct ann_engine *engine = index->engine;
+    size_t numbers = engine->shared == NULL || index->vectors.n == 0 ? 0 : engine->shared(index);
+    int rc = 0;
+    if (numbers > 0 && n > 1) {
+        gather(b, &index->vectors, queries, n);
+        engine->share(index, b->vectors, n, b->numbers);
+    }
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        size_t number = b->shared[i];
+        b->ws->shared = numbers > 0 && n > 1 ? b->numbers + i * numbers : NULL;
+        rc = ann_search(index, b->ws, &queries[number], hits[number], &answers[number], e);
+    }
+    b->ws->shared = NULL;
+    return rc;
+}
+
 int ann_search_batch(const struct ann *index, struct ann_batch *b, const struct ann_query *queries, size_t count,
                      struct scored *const *hits, struct ann_answer *answers, struct err *e)
 {
-    size_t n = 0;
     for (size_t i = 0; i < count; i++) {
         if (query_check(index, b->ws, &queries[i], e) != 0) {
             return err_prefix(e, "query %zu", i);
         }
     }
-    for (size_t i = 0; i < count; i++) {
-        if (!queries[i].exact && !index->engine->exact) {
-            ann_search(index, b->ws, &queries[i], hits[i], &answers[i], e);
-            continue;
-        }
-        b->shared[n++] = i;
-        if (n == SHARED_QUERIES) {
-            scan_shared(b, &index->vectors, queries, n, hits, answers);
+    for (int exact = 0; exact <= 1; exact++) {
+        size_t n = 0;
+        for (size_t i = 0; i < count; i++) {
+            if ((queries[i].exact || index->engine->exact) == (exact != 0)) {
+                b->shared[n++] = i;
+            }
+            if (n == 0 || (n < SHARED_QUERIES && i + 1 < count)) {
+                continue;
+            }
+            if (exact && n > 1) {
+                scan_shared(b, &index->vectors, queries, n, hits, answers);
+            } else if (search_shared(index, b, queries, n, hits, answers, e) != 0) {
+                return -1;
+            }
             n = 0;
         }
-    }
-    if (n == 1) {
-        return ann_search(index, b->ws, &queries[b->shared[0]], hits[b->shared[0]], &answers[b->shared[0]], e);
-    }
-    if (n > 1) {
-        scan_shared(b, &index->vectors, queries, n, hits, answers);
     }
     return 0;
 }

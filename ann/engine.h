@@ -63,6 +63,11 @@ struct ann_engine {
     size_t (*search)(const struct ann *index, struct ann_workspace *ws, const struct engine_request *request,
                      bool *scored);
     bool masks;
+
+    /* What searches of a batch can have in common: `shared` numbers for each of n queries [n, dim], by one product. The search
+     * finds its own in ws->shared, or NULL. Both NULL for engines without. */
+    size_t (*shared)(const struct ann *index);
+    void (*share)(const struct ann *index, const float *vectors, size_t n, float *numbers);
 };
 
 struct ann {
@@ -89,6 +94,7 @@ struct ann_workspace {
     float *distances; /* [capacity], faiss */
 
     struct native_scratch *native;
+    const float *shared; /* this query's numbers of a batch (engine->share); NULL: a query by itself */
     const struct ann_engine *engine;
 };
 

@@ -364,7 +364,11 @@ static size_t engine_search(const struct ann *index, struct ann_workspace *ws, c
     if (f->n == 0) {
         return 0;
     }
-    vec_dot_rows(s->centroid_scores, f->centroids, f->n_lists, f->dim, r->vector);
+    if (ws->shared != NULL) {
+        memcpy(s->centroid_scores, ws->shared, f->n_lists * sizeof *s->centroid_scores);
+    } else {
+        vec_dot_rows(s->centroid_scores, f->centroids, f->n_lists, f->dim, r->vector);
+    }
     pq_table_make(&f->pq, &s->table, r->vector);
     struct pool pool = {.score = s->pool_score,
                         .place = s->pool_place,
@@ -393,6 +397,18 @@ static size_t longest_list(const struct ivf *f)
         blocks = n > blocks ? n : blocks;
     }
     return blocks;
+}
+
+/* Queries of a batch share the reading of the centroids. */
+static size_t engine_shared(const struct ann *index)
+{
+    return ((const struct native_state *)index->state)->ivf.n_lists;
+}
+
+static void engine_share(const struct ann *index, const float *vectors, size_t n, float *numbers)
+{
+    const struct ivf *f = &((const struct native_state *)index->state)->ivf;
+    mat_mul_nt(numbers, vectors, f->centroids, n, f->n_lists, f->dim, false);
 }
 
 static int engine_workspace_init(const struct ann *index, struct ann_workspace *ws, struct err *e)
@@ -642,4 +658,6 @@ const struct ann_engine ann_native_engine = {
     .workspace_release = engine_workspace_release,
     .search = engine_search,
     .masks = true,
+    .shared = engine_shared,
+    .share = engine_share,
 };

@@ -151,6 +151,7 @@ class Ours:
 
 PEERS = {"faiss-cpu": Faiss, "hnswlib": Hnswlib, "scann": Scann, "scalable-vs": Svs}
 EFFORTS = (1, 2, 3, 4, 6, 8, 10, 12, 15, 18, 22, 27, 33, 40, 50, 65, 80, 100, 130, 160, 200, 250)
+BEAMS = (100, 130, 170, 220, 300, 400, 550, 750, 1000)
 MODES = ("single", "batch")
 
 
@@ -236,7 +237,7 @@ def main():
     worst = truth_of(base, queries, args.k)
     contestants, facts = {}, {}
     for engine in filter(None, args.engines.split(",")):
-        ours = Ours(engine, (args.base, args.queries), args.k, EFFORTS)
+        ours = Ours(engine, (args.base, args.queries), args.k, BEAMS if engine == "faiss" else EFFORTS)
         contestants[f"recalld {engine}"] = ours
         facts[f"recalld {engine}"] = (float(ours.seconds), int(ours.bytes) / len(base), 0.0)
         print(f"# recalld {engine}: built in {ours.seconds} s", file=sys.stderr)
