@@ -7,9 +7,12 @@
  * (excluded rows stood among them), a search looks into more lists in proportion.
  *
  * Lists come best centroid first, so that the candidates' threshold is high from the first list on and later ones are
- * mostly compared and passed over. The pool of candidates is twice as large as what is wanted; when it is full, the best
- * half stays, by selection, and the threshold rises. A row that stands in two lists may come twice: the copies are found
- * at the end in a small hash table, where they are few, instead of at every candidate.
+ * mostly compared and passed over. The pool of candidates is three times as large as what is wanted; when it is full, the best
+ * third stays, by counting, and the threshold rises. It holds places; what their rows are is looked up at the end, for those that
+ * stayed. A row that stands in two lists may come twice: the copies are found then, in a small hash table.
+ *
+ * Under a filter only allowed rows enter the pool, which is why the search does not end after `effort` lists but when as many
+ * lists with their share of allowed rows were seen as such a search takes.
  */
 #include <errno.h>
 #include <math.h>
@@ -41,7 +44,7 @@ enum { POOL_BINS = 512, POOL_TIMES = 3 };
 
 /* A place is where a row stands in the lists: its row number is looked up only if it stays. */
 struct pool {
-    float *score;    /* [POOL_TIMES * wanted + ROOM] */
+    float *score;    /* [POOL_TIMES * wanted + ROOM + 8] */
     uint32_t *place; /* the same size */
     uint32_t *bin;   /* the same size */
     uint32_t *count; /* [POOL_BINS] */
@@ -167,7 +170,7 @@ static size_t resolve(const struct ivf *f, const struct pool *p, uint32_t *table
 static int sum_floor(const struct pq_table *table, float centroid_score, float floor)
 {
     float sum = (floor - centroid_score - table->base) / table->step;
-    return sum < 0 ? -1 : sum > INT16_MAX ? INT16_MAX : (int)sum;
+    return !(sum >= 0) ? -1 : sum > INT16_MAX ? INT16_MAX : (int)sum; /* NaN: everything */
 }
 
 static void scan_list(const struct ivf *f, struct native_scratch *s, uint32_t list, float centroid_score,
@@ -421,7 +424,7 @@ static int engine_workspace_init(const struct ann *index, struct ann_workspace *
     for (s->copies_size = 64; s->copies_size < 2 * ws->capacity; s->copies_size *= 2) {}
     s->centroid_scores = mem_array(f->n_lists, sizeof *s->centroid_scores);
     s->lists = mem_array(f->n_lists, sizeof *s->lists);
-    size_t pool_size = POOL_TIMES * ws->capacity + ROOM;
+    size_t pool_size = POOL_TIMES * ws->capacity + ROOM + 8; /* find_bins rounds up */
     s->pool_score = mem_array(pool_size, sizeof *s->pool_score);
     s->pool_place = mem_array(pool_size, sizeof *s->pool_place);
     s->pool_bin = mem_array(pool_size, sizeof *s->pool_bin);
