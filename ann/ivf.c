@@ -305,7 +305,8 @@ static double lists_needed(const struct spread *s, const struct topk *best, size
         ranks[i] = first < second ? first : second;
     }
     qsort(ranks, n, sizeof *ranks, compare_ranks);
-    return 1 + (double)ranks[n * 9 / 10];
+    size_t most = n * 9 / 10;
+    return 1 + (double)ranks[most];
 }
 
 static void find_results(struct spread *s)

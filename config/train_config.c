@@ -278,7 +278,8 @@ static const struct param rows[] = {
     {"output.dir", PARAM_PATH, AT(output.dir), .default_text = "models",
      .sentence = "directory of the published bundles and of the link `current`"},
     {"index.engine", PARAM_WORD, AT(index.engine), .default_text = "native", .words = index_engine_words,
-     .sentence = "native: lists and codes of our own; faiss: any index that faiss makes; flat: exact, compares every item"},
+     .sentence =
+         "native: lists and codes of our own; faiss: any index that faiss makes; flat: exact, compares every item"},
     {"index.factory", PARAM_TEXT, AT(index.factory), .default_text = "HNSW32",
      .sentence = "faiss: what to build, in the language of faiss' index_factory; who says it means engine: faiss"},
     {"index.target_recall", PARAM_FLOAT, AT(index.target_recall), .default_text = "0.98", .min = 0.5, .max = 1,

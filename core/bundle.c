@@ -414,7 +414,8 @@ static int open_curve(struct bundle *b, const json_t *curve, struct err *e)
         const json_t *recall = low != NULL ? low : json_object_get(point, "recall");
         if (effort < 1 || effort > INT32_MAX || !json_is_number(recall) ||
             (i > 0 && (size_t)effort <= b->efforts[i - 1].effort)) {
-            return err_set(e, "manifest.json: index: curve[%zu] must have a recall and an effort above the one before", i);
+            return err_set(e, "manifest.json: index: curve[%zu] must have a recall and an effort above the one before",
+                           i);
         }
         b->efforts[b->n_efforts++] = (struct bundle_effort){(size_t)effort, json_number_value(recall)};
     }

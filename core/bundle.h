@@ -53,12 +53,12 @@ struct bundle {
     float *probe_vectors; /* [n_probes, dim] the golden probes' users, as this program computes them; owned */
     size_t n_probes;
 
-    const char *index_engine;  /* "flat", "faiss", ... */
-    const char *index_factory; /* "" when the engine has none */
-    char *index_path;          /* NULL when the engine keeps no file */
+    const char *index_engine;      /* "flat", "faiss", ... */
+    const char *index_factory;     /* "" when the engine has none */
+    char *index_path;              /* NULL when the engine keeps no file */
     struct bundle_effort *efforts; /* [n_efforts] ascending: the curve measured at build time; owned */
     size_t n_efforts;
-    size_t index_effort;       /* default search effort found at build time; 0: the engine's own */
+    size_t index_effort; /* default search effort found at build time; 0: the engine's own */
 
     struct file_map *maps; /* what the views above point into */
     size_t n_maps;

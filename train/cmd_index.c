@@ -30,7 +30,8 @@ static const char help[] =
     "\n"
     "Builds another index over a bundle's item vectors, finds the search effort that reaches the recall against the "
     "exact\n"
-    "engine, and publishes the result in the bundle's place. What is not given stays as the bundle has it; a factory is\n"
+    "engine, and publishes the result in the bundle's place. What is not given stays as the bundle has it; a factory "
+    "is\n"
     "faiss's. A recall that no effort reaches is an error, and the bundle stays as it is.\n";
 
 struct options {

@@ -114,16 +114,16 @@ static char *page_path(const char *path)
     return page;
 }
 
-int record_write(const char *path, const json_t *report, page_writer *draw, struct err *e)
+int record_write(const char *path, const json_t *record, page_writer *draw, struct err *e)
 {
     struct buf page = BUF_INIT;
-    char *text = report_text(report, e);
+    char *text = report_text(record, e);
     char *beside = page_path(path);
     int result = text == NULL ? -1 : beside == NULL ? err_nomem(e) : 0;
     if (result == 0 && strcmp(path, "-") == 0) {
         fputs(text, stdout);
     } else if (result == 0) {
-        bool failed = draw(report, &page, e) < 0 || file_replace(path, text, strlen(text), e) < 0 ||
+        bool failed = draw(record, &page, e) < 0 || file_replace(path, text, strlen(text), e) < 0 ||
                       file_replace(beside, page.data, page.len, e) < 0;
         result = failed ? -1 : 0;
     }

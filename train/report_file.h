@@ -17,6 +17,6 @@ int report_write(const char *path, const json_t *report, struct err *e);
 
 /* The same of a record whose page is drawn by another function. */
 typedef int page_writer(const json_t *record, struct buf *out, struct err *e);
-int record_write(const char *path, const json_t *record, page_writer *page, struct err *e);
+int record_write(const char *path, const json_t *record, page_writer *draw, struct err *e);
 
 #endif

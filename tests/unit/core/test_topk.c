@@ -143,9 +143,11 @@ static void k_of_zero_keeps_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(random_scores),           cmocka_unit_test(selection),
+        cmocka_unit_test(random_scores),
+        cmocka_unit_test(selection),
         cmocka_unit_test(ties_go_by_row),
-        cmocka_unit_test(nan_is_never_kept),       cmocka_unit_test(threshold_follows_the_worst),
+        cmocka_unit_test(nan_is_never_kept),
+        cmocka_unit_test(threshold_follows_the_worst),
         cmocka_unit_test(k_of_zero_keeps_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -272,16 +272,11 @@ int main(void)
 {
     rng_seed(&rng, 1, 0);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(setup_accepts_this_blas),
-        cmocka_unit_test(dot_equals_naive),
-        cmocka_unit_test(dot_rows_equals_dot),
-        cmocka_unit_test(picked_rows_equal_rows),
-        cmocka_unit_test(elementwise_equals_loop),
-        cmocka_unit_test(finite_sees_every_position),
-        cmocka_unit_test(norm_survives_extremes),
-        cmocka_unit_test(normalized_rows_have_length_one),
-        cmocka_unit_test(short_rows_become_zero),
-        cmocka_unit_test(products_equal_naive),
+        cmocka_unit_test(setup_accepts_this_blas), cmocka_unit_test(dot_equals_naive),
+        cmocka_unit_test(dot_rows_equals_dot),     cmocka_unit_test(picked_rows_equal_rows),
+        cmocka_unit_test(elementwise_equals_loop), cmocka_unit_test(finite_sees_every_position),
+        cmocka_unit_test(norm_survives_extremes),  cmocka_unit_test(normalized_rows_have_length_one),
+        cmocka_unit_test(short_rows_become_zero),  cmocka_unit_test(products_equal_naive),
         cmocka_unit_test(products_by_hand),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
