@@ -71,9 +71,9 @@ enum { TRUTH_QUERIES = 64 }; /* that share an exact scan */
 static void find_truth(struct worker *w, size_t first, size_t n, struct ann_batch *batch, struct scored *hits)
 {
     struct ann_truth *t = w->truth;
-    struct ann_query queries[TRUTH_QUERIES];
-    struct ann_answer answers[TRUTH_QUERIES];
-    struct scored *to[TRUTH_QUERIES];
+    struct ann_query queries[TRUTH_QUERIES] = {{0}};
+    struct ann_answer answers[TRUTH_QUERIES] = {{0}};
+    struct scored *to[TRUTH_QUERIES] = {NULL};
     for (size_t i = 0; i < n; i++) {
         queries[i] = (struct ann_query){
             .vector = t->queries + (first + i) * t->vectors.dim, .k = t->k, .exact = true, .min_score = -INFINITY};
