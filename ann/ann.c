@@ -144,11 +144,6 @@ const char *ann_engine_name(const struct ann *index)
     return index->engine->name;
 }
 
-const struct ann_vectors *ann_vectors_of(const struct ann *index)
-{
-    return &index->vectors;
-}
-
 size_t ann_bytes(const struct ann *index)
 {
     return index->bytes;

@@ -75,7 +75,6 @@ struct ann *ann_open(const char *engine, const char *path, const struct ann_vect
 void ann_free(struct ann *index);
 
 const char *ann_engine_name(const struct ann *index);
-const struct ann_vectors *ann_vectors_of(const struct ann *index);
 size_t ann_bytes(const struct ann *index);             /* memory of the index itself, without the borrowed vectors */
 size_t ann_effort(const struct ann *index);            /* the effort in force: never 0, except for flat */
 void ann_set_effort(struct ann *index, size_t effort); /* before the index is shared between threads */

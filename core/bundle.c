@@ -344,6 +344,16 @@ static int open_items(struct bundle *b, struct err *e)
     return check_vectors(b, e);
 }
 
+const struct bundle_attribute *bundle_find_attribute(const struct bundle *b, const char *name)
+{
+    for (size_t i = 0; i < b->n_attributes; i++) {
+        if (strcmp(b->attributes[i].name, name) == 0) {
+            return &b->attributes[i];
+        }
+    }
+    return NULL;
+}
+
 static int open_attributes(struct bundle *b, struct err *e)
 {
     const json_t *names = json_object_get(b->manifest, "attributes");
@@ -362,10 +372,8 @@ static int open_attributes(struct bundle *b, struct err *e)
         if (name == NULL || name[0] == '\0' || strlen(name) > SCHEMA_MAX_NAME || strchr(name, '/') != NULL) {
             return err_set(e, "manifest.json: attributes[%zu]: bad name", i);
         }
-        for (size_t j = 0; j < i; j++) {
-            if (strcmp(b->attributes[j].name, name) == 0) {
-                return err_set(e, "manifest.json: attributes[%zu]: the name %s is taken", i, name);
-            }
+        if (bundle_find_attribute(b, name) != NULL) { /* among those before */
+            return err_set(e, "manifest.json: attributes[%zu]: the name %s is taken", i, name);
         }
         snprintf(a->name, sizeof a->name, "%s", name);
         snprintf(file, sizeof file, "items/attributes/%s.strings", name);

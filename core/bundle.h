@@ -65,6 +65,9 @@ struct bundle {
     struct safetensors *weights;
 };
 
+/* The attribute of this name, or NULL. */
+const struct bundle_attribute *bundle_find_attribute(const struct bundle *b, const char *name);
+
 /* The least effort that was measured to reach a recall; 0: none was. */
 size_t bundle_effort_for(const struct bundle *b, double recall);
 

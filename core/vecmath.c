@@ -3,7 +3,7 @@
  *
  * What we write ourselves is what BLAS does badly for us: many short dot products against one query (a scan), where the
  * call overhead and the transposition of arguments would dominate; and the products of training (core/sgemm.c), where the
- * processor's registers are as wide as ours. Other products of matrices are OpenBLAS's job.
+ * processor has AVX2. Other products of matrices are OpenBLAS's job.
  * Kernels are plain C over 8-float vectors with several accumulators, compiled per instruction set (core/simd.h), so
  * the order of summation is fixed for a processor: the same input gives the same bits on the same machine.
  *

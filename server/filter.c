@@ -23,16 +23,6 @@ void filter_bits_release(struct filter_bits *bits)
     mem_free(bits->condition);
 }
 
-static const struct bundle_attribute *find_attribute(const struct bundle *b, const char *name)
-{
-    for (size_t i = 0; i < b->n_attributes; i++) {
-        if (strcmp(b->attributes[i].name, name) == 0) {
-            return &b->attributes[i];
-        }
-    }
-    return NULL;
-}
-
 /* --- checking ------------------------------------------------------------------------------------------------------- */
 
 struct check {
@@ -93,7 +83,7 @@ static int check_range(const struct check *c, const struct bundle_attribute *a, 
 
 static int check_condition(struct check *c, const char *name, const json_t *value, const char *at)
 {
-    const struct bundle_attribute *a = find_attribute(c->rules->bundle, name);
+    const struct bundle_attribute *a = bundle_find_attribute(c->rules->bundle, name);
     if (++c->conditions > FILTER_MAX_CONDITIONS) {
         return fault_set(c->fault, PROBLEM_LIMIT_EXCEEDED, at, "a filter has at most %d conditions",
                          FILTER_MAX_CONDITIONS);
@@ -179,7 +169,7 @@ static void set_range(const struct attribute_index *x, const json_t *range, uint
 /* The rows for which a condition holds, into bits->condition. */
 static void find_condition(const struct bundle *b, const char *name, const json_t *value, struct filter_bits *bits)
 {
-    const struct attribute_index *x = find_attribute(b, name)->index;
+    const struct attribute_index *x = bundle_find_attribute(b, name)->index;
     memset(bits->condition, 0, bits->words * sizeof *bits->condition);
     if (json_is_object(value)) {
         set_range(x, value, bits->condition);

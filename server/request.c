@@ -246,16 +246,6 @@ static int read_search(struct reader *r, const json_t *value)
     return recall > 0 ? use_recall(r, recall) : 0;
 }
 
-static int find_attribute(const struct bundle *b, const char *name)
-{
-    for (size_t i = 0; i < b->n_attributes; i++) {
-        if (strcmp(b->attributes[i].name, name) == 0) {
-            return (int)i;
-        }
-    }
-    return -1;
-}
-
 static int read_fields(struct reader *r, const json_t *value)
 {
     if (!json_is_array(value) || json_array_size(value) > BUNDLE_MAX_ATTRIBUTES) {
@@ -264,13 +254,14 @@ static int read_fields(struct reader *r, const json_t *value)
     }
     for (size_t i = 0; i < json_array_size(value); i++) {
         const char *name = json_string_value(json_array_get(value, i));
-        int attribute = name ? find_attribute(r->rules->bundle, name) : -1;
-        if (attribute < 0) {
+        const struct bundle *b = r->rules->bundle;
+        const struct bundle_attribute *attribute = name ? bundle_find_attribute(b, name) : NULL;
+        if (!attribute) {
             char path[48];
             snprintf(path, sizeof path, "/fields/%zu", i);
             return reader_fault(r, PROBLEM_INVALID_FIELD, path, "the model's items have no attribute of this name");
         }
-        r->query->fields |= UINT64_C(1) << attribute;
+        r->query->fields |= UINT64_C(1) << (attribute - b->attributes);
     }
     return 0;
 }

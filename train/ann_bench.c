@@ -10,6 +10,7 @@
 #include "core/mem.h"
 #include "train/chart.h"
 #include "train/html.h"
+#include "train/index_build.h"
 #include "train/progress.h"
 #include "train/report.h"
 #include "train/report_view.h"
@@ -28,27 +29,11 @@ struct contestant {
     double times[ANN_BENCH_TARGETS][ROUNDS];
 };
 
-static void show_progress(void *arg, size_t done, size_t total)
-{
-    struct progress *p = arg;
-    p->total = (double)total;
-    progress_update(p, (double)done);
-}
-
 static int build(struct contestant *c, const struct ann_bench_options *o, const struct ann_vectors *vectors,
                  struct err *e)
 {
-    struct progress progress;
-    struct ann_build_options options = {.engine = c->engine,
-                                        .factory = c->factory,
-                                        .threads = o->build_threads,
-                                        .progress = show_progress,
-                                        .progress_arg = &progress};
-    double started = monotonic_seconds();
-    progress_begin(&progress, c->engine, "vectors", (double)vectors->n);
-    c->index = ann_build(vectors, &options, e);
-    progress_end(&progress);
-    c->build_seconds = monotonic_seconds() - started;
+    struct index_options options = {.engine = c->engine, .factory = c->factory, .threads = o->build_threads};
+    c->index = index_build_shown(c->engine, &options, vectors, &c->build_seconds, e);
     return c->index == NULL ? err_prefix(e, "%s", c->engine) : 0;
 }
 
@@ -120,14 +105,7 @@ static double tenths(double x)
 
 static json_t *contestant_to_json(const struct contestant *c, const struct ann_bench_options *o, size_t n)
 {
-    json_t *curve = json_array();
     json_t *targets = json_array();
-    for (size_t i = 0; i < c->tuning.n; i++) {
-        const struct ann_point *p = &c->tuning.points[i];
-        json_array_append_new(curve,
-                              json_pack("{s:I, s:f, s:f, s:f}", "effort", (json_int_t)p->effort, "recall", p->recall,
-                                        "recall_low", p->low, "microseconds", tenths(p->microseconds)));
-    }
     for (size_t i = o->n_targets; i-- > 0;) {
         const struct ann_point *p = &c->point[i];
         json_array_append_new(targets, json_pack("{s:f, s:b, s:I, s:f, s:f, s:f}", "target", o->targets[i], "reached",
@@ -137,8 +115,8 @@ static json_t *contestant_to_json(const struct contestant *c, const struct ann_b
     }
     return json_pack("{s:s, s:s, s:f, s:f, s:o, s:o}", "engine", c->engine, "factory",
                      c->factory == NULL ? "" : c->factory, "build_seconds", round(c->build_seconds * 1e3) / 1e3,
-                     "bytes_per_vector", n == 0 ? 0.0 : tenths((double)ann_bytes(c->index) / (double)n), "curve", curve,
-                     "targets", targets);
+                     "bytes_per_vector", n == 0 ? 0.0 : tenths((double)ann_bytes(c->index) / (double)n), "curve",
+                     index_curve_to_json(&c->tuning), "targets", targets);
 }
 
 static json_t *record_of(const struct contestant *contestants, size_t n, const struct ann_bench_options *o,
@@ -280,7 +258,7 @@ int ann_bench_page(const json_t *record, struct buf *out, struct err *e)
     const json_t *bench = json_object_get(record, "ann_bench");
     struct buf table = BUF_INIT;
     ann_bench_table(&table, record);
-    page_begin(out, "Index engines");
+    page_begin(out, "Index engines", "");
     buf_puts(out, "<header>\n<h1>Index engines</h1>\n<p class=\"lead\">");
     html_number(out, json_number_at(bench, "vectors"), 0);
     buf_printf(out,

@@ -12,7 +12,7 @@ static void show_progress(void *arg, size_t done, size_t total)
     progress_update(p, (double)done);
 }
 
-static json_t *curve_to_json(const struct ann_tuning *tuning)
+json_t *index_curve_to_json(const struct ann_tuning *tuning)
 {
     json_t *curve = json_array();
     for (size_t i = 0; i < tuning->n; i++) {
@@ -24,8 +24,8 @@ static json_t *curve_to_json(const struct ann_tuning *tuning)
     return curve;
 }
 
-struct ann *index_build(const struct index_options *options, const struct ann_vectors *vectors, const float *queries,
-                        size_t n_queries, json_t **record, struct err *e)
+struct ann *index_build_shown(const char *label, const struct index_options *options, const struct ann_vectors *vectors,
+                              double *seconds, struct err *e)
 {
     struct progress progress;
     struct ann_build_options build = {
@@ -36,10 +36,18 @@ struct ann *index_build(const struct index_options *options, const struct ann_ve
         .progress_arg = &progress,
     };
     double started = monotonic_seconds();
-    progress_begin(&progress, "index", "vectors", (double)vectors->n);
+    progress_begin(&progress, label, "vectors", (double)vectors->n);
     struct ann *index = ann_build(vectors, &build, e);
     progress_end(&progress);
-    double seconds = monotonic_seconds() - started;
+    *seconds = monotonic_seconds() - started;
+    return index;
+}
+
+struct ann *index_build(const struct index_options *options, const struct ann_vectors *vectors, const float *queries,
+                        size_t n_queries, json_t **record, struct err *e)
+{
+    double seconds;
+    struct ann *index = index_build_shown("index", options, vectors, &seconds, e);
     if (index == NULL) {
         return NULL;
     }
@@ -65,7 +73,7 @@ struct ann *index_build(const struct index_options *options, const struct ann_ve
     *record = json_pack("{s:s, s:s, s:I, s:f, s:f, s:f, s:f, s:o}", "engine", options->engine, "factory",
                         options->factory, "effort", (json_int_t)tuning.effort, "recall@100", tuning.recall,
                         "target_recall", options->target_recall, "build_seconds", round(seconds * 1e3) / 1e3,
-                        "bytes_per_item", round(bytes * 10) / 10, "curve", curve_to_json(&tuning));
+                        "bytes_per_item", round(bytes * 10) / 10, "curve", index_curve_to_json(&tuning));
     if (*record == NULL) {
         err_nomem(e);
         ann_free(index);

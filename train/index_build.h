@@ -17,6 +17,13 @@ struct index_options {
     unsigned threads;
 };
 
+/* Builds only, under a progress bar of that name, and takes the time. NULL on failure. */
+struct ann *index_build_shown(const char *label, const struct index_options *options, const struct ann_vectors *vectors,
+                              double *seconds, struct err *e);
+
+/* The measured points: [{effort, recall, recall_low, microseconds}]. New reference. */
+json_t *index_curve_to_json(const struct ann_tuning *tuning);
+
 /* Builds, tunes on queries [n_queries, dim] and measures. *record becomes the manifest's "index" member (new reference):
  * engine, factory, effort, recall@100, target_recall, build_seconds, bytes_per_item, and "curve": the measured
  * {effort, recall, recall_low, microseconds} points. A target that no effort reaches is an error. Returns the index (ann_free)

@@ -231,11 +231,11 @@ static void put_sections(struct buf *body, struct buf *nav, const struct report_
     buf_release(&one);
 }
 
-void page_begin(struct buf *out, const char *title)
+void page_begin(struct buf *out, const char *title, const char *name)
 {
     buf_puts(out, head);
-    buf_puts(out, "<title>");
-    put_escaped(out, title);
+    buf_printf(out, "<title>%s", title);
+    put_escaped(out, name);
     buf_puts(out, "</title>\n<style>\n");
     buf_puts(out, report_style);
     buf_puts(out, "</style>\n</head>\n<body>\n<main>\n");
@@ -251,11 +251,9 @@ int report_page(const json_t *report, struct buf *out, struct err *e)
     struct report_view v;
     struct buf body = BUF_INIT;
     struct buf nav = BUF_INIT;
-    char title[120];
     report_view_init(&v, report);
     put_sections(&body, &nav, &v);
-    snprintf(title, sizeof title, "Recall report %.100s", model_name(&v));
-    page_begin(out, title);
+    page_begin(out, "Recall report ", model_name(&v));
     put_header(out, &v);
     buf_printf(out, "<nav>%s</nav>\n", nav.data);
     put_findings(out, &v);

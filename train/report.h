@@ -17,8 +17,8 @@
 /* Appends the page of a report; -1 without memory. */
 int report_page(const json_t *report, struct buf *out, struct err *e);
 
-/* The frame of every page: head, title (escaped here) and style; and its end. */
-void page_begin(struct buf *out, const char *title);
+/* The frame of every page: head, title and the name of what it is about (escaped, as a label), style; and its end. */
+void page_begin(struct buf *out, const char *title, const char *name);
 void page_end(struct buf *out);
 
 /* The style sheet (report_style.c). */

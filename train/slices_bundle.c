@@ -4,19 +4,9 @@
 
 #include "core/mem.h"
 
-static const struct bundle_attribute *find_attribute(const struct bundle *b, const char *name)
-{
-    for (size_t i = 0; i < b->n_attributes; i++) {
-        if (strcmp(b->attributes[i].name, name) == 0) {
-            return &b->attributes[i];
-        }
-    }
-    return NULL;
-}
-
 bool slicing_has_attribute(const struct bundle *b, const struct feature *f)
 {
-    return slicing_is_category(f) && find_attribute(b, f->name) != NULL;
+    return slicing_is_category(f) && bundle_find_attribute(b, f->name) != NULL;
 }
 
 static int32_t value_row(const struct feature *f, const json_t *value)
@@ -58,7 +48,7 @@ static int push_item(struct values *v, const struct feature *f, const json_t *js
 
 static int add_attribute(struct slicing *s, const struct bundle *b, const struct feature *f, struct err *e)
 {
-    const struct strtab *texts = &find_attribute(b, f->name)->values;
+    const struct strtab *texts = &bundle_find_attribute(b, f->name)->values;
     struct values v = {0};
     size_t *start = mem_array(b->n_items + 1, sizeof *start);
     int result = start == NULL ? -1 : 0;

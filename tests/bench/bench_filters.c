@@ -101,49 +101,41 @@ static double median(double *x, size_t n)
     return x[n / 2];
 }
 
+/* Microseconds a query. */
+static double time_all(struct ann_query query, size_t first, size_t count)
+{
+    double started = now();
+    for (size_t i = first; i < first + count; i++) {
+        query.vector = queries.data + i * base.dim;
+        ask(&query, hits);
+    }
+    return (now() - started) / (double)count;
+}
+
 static void measure(const char *name, double share, const uint64_t *allow, size_t n_allow, const uint32_t *exclude,
                     size_t n_exclude, size_t first, size_t count)
 {
     double plain[ROUNDS], filtered[ROUNDS];
+    struct ann_query plain_query = {.k = k, .min_score = -INFINITY};
+    struct ann_query query = {
+        .k = k, .min_score = -INFINITY, .allow = allow, .n_allow = n_allow, .exclude = exclude, .n_exclude = n_exclude};
     size_t found = 0, possible = 0, complete = 0, exact = 0;
     for (size_t round = 0; round < ROUNDS; round++) {
-        double started = now();
-        for (size_t i = first; i < first + count; i++) {
-            ask(&(struct ann_query){.vector = queries.data + i * base.dim, .k = k, .min_score = -INFINITY}, hits);
-        }
-        plain[round] = (now() - started) / (double)count;
-        started = now();
-        for (size_t i = first; i < first + count; i++) {
-            struct ann_query q = {.vector = queries.data + i * base.dim,
-                                  .k = k,
-                                  .min_score = -INFINITY,
-                                  .allow = allow,
-                                  .n_allow = n_allow,
-                                  .exclude = exclude,
-                                  .n_exclude = n_exclude};
-            struct ann_answer a = ask(&q, hits);
-            if (round == 0) {
-                exact += a.strategy == ANN_STRATEGY_EXACT;
-            }
-        }
-        filtered[round] = (now() - started) / (double)count;
+        plain[round] = time_all(plain_query, first, count);
+        filtered[round] = time_all(query, first, count);
     }
     for (size_t i = first; i < first + count; i++) {
-        struct ann_query q = {.vector = queries.data + i * base.dim,
-                              .k = k,
-                              .min_score = -INFINITY,
-                              .allow = allow,
-                              .n_allow = n_allow,
-                              .exclude = exclude,
-                              .n_exclude = n_exclude};
-        struct ann_answer a = ask(&q, hits);
-        q.exact = true;
-        struct ann_answer all = ask(&q, truth);
+        query.vector = queries.data + i * base.dim;
+        query.exact = false;
+        struct ann_answer a = ask(&query, hits);
+        query.exact = true;
+        struct ann_answer all = ask(&query, truth);
         for (size_t j = 0; j < a.n; j++) {
             found += all.n > 0 && hits[j].score >= truth[all.n - 1].score;
         }
         possible += all.n;
         complete += a.n == all.n;
+        exact += a.strategy == ANN_STRATEGY_EXACT;
     }
     double t = median(filtered, ROUNDS);
     double u = median(plain, ROUNDS);

@@ -50,11 +50,10 @@ static inline float *data_new(const struct data_shape *shape, size_t n, uint64_t
 }
 
 /* ann_tune for one target, with two threads. */
-static inline int tune(struct ann *index, const float *queries, size_t count, size_t k, double target,
-                       struct ann_tuning *result)
+static inline int tune(struct ann *index, const struct ann_vectors *v, const float *queries, size_t count, size_t k,
+                       double target, struct ann_tuning *result)
 {
     struct err e = ERR_INIT;
-    const struct ann_vectors *v = ann_vectors_of(index);
     struct ann_truth *truth = ann_truth_new(v, queries, count, k, 2, &e);
     int rc = truth == NULL ? -1 : ann_tune(index, truth, &target, 1, 2, result, &e);
     ann_truth_free(truth);

@@ -149,7 +149,7 @@ static void recall_and_round_trip(void **state)
         struct ann *index = build(&w->v, FACTORIES[f].factory, 1);
         struct ann_tuning tuned;
         double recall;
-        assert_int_equal(tune(index, w->held_out, QUERIES, K, 0.99, &tuned), 0);
+        assert_int_equal(tune(index, &w->v, w->held_out, QUERIES, K, 0.99, &tuned), 0);
         assert_int_equal(ann_measure_recall(index, w->queries, QUERIES, K, 0, 1, &recall, &e), 0);
         if (recall < FACTORIES[f].recall - 0.03 || tuned.recall < FACTORIES[f].recall) {
             fail_msg("%s: recall %.3f (tuned on: %.3f)", FACTORIES[f].factory, recall, tuned.recall);

@@ -170,7 +170,7 @@ static void engines_under_filters(void **state)
         struct ann *index = ann_build(&v, &options, &e);
         struct ann_tuning tuned;
         assert_non_null(index);
-        assert_int_equal(tune(index, queries, QUERIES, K, 0.97, &tuned), 0);
+        assert_int_equal(tune(index, &v, queries, QUERIES, K, 0.97, &tuned), 0);
         for (size_t j = 0; j < sizeof shares / sizeof *shares; j++) {
             compare(index, &(struct filter_case){engines[i], false, shares[j], i == 0 ? 1 : 0.93});
             compare(index, &(struct filter_case){engines[i], true, shares[j], i == 0 ? 1 : 0.9});

@@ -84,7 +84,7 @@ static void recall_by_tuning(void **state)
         float *queries = data_new(&worlds[i].shape, QUERIES, 5, 2);
         struct ann *index = build(&v, 2);
         struct ann_tuning tuned;
-        assert_int_equal(tune(index, held_out, QUERIES, worlds[i].k, worlds[i].target, &tuned), 0);
+        assert_int_equal(tune(index, &v, held_out, QUERIES, worlds[i].k, worlds[i].target, &tuned), 0);
         double recall = recall_of(index, queries, worlds[i].k, 0);
         if (tuned.recall < worlds[i].target || recall < worlds[i].target - 0.03) {
             fail_msg("world %zu: recall %.3f (tuned on: %.3f at effort %zu)", i, recall, tuned.recall, tuned.effort);

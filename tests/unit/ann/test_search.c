@@ -177,7 +177,7 @@ static void no_vectors(void **state)
         assert_int_equal(a.n, 0);
         assert_false(a.complete);
         struct ann_tuning tuned;
-        assert_int_equal(tune(index, vector, 1, 5, 0.9, &tuned), 0);
+        assert_int_equal(tune(index, &v, vector, 1, 5, 0.9, &tuned), 0);
         assert_true(tuned.recall == 1 && tuned.n == 0);
         ann_workspace_free(ws);
         ann_free(index);
@@ -426,7 +426,7 @@ static void tuning_reaches_its_target(void **state)
     for (size_t i = 0; i < sizeof targets / sizeof targets[0]; i++) {
         struct ann_tuning tuned;
         double again;
-        assert_int_equal(tune(w->index, w->queries, QUERIES, K, targets[i], &tuned), 0);
+        assert_int_equal(tune(w->index, &w->v, w->queries, QUERIES, K, targets[i], &tuned), 0);
         assert_true(tuned.recall >= targets[i]);
         assert_true(tuned.effort >= least);
         assert_int_equal(ann_effort(w->index), tuned.effort);
