@@ -125,6 +125,7 @@ void ann_free(struct ann *index)
     if (index->engine->close != NULL) {
         index->engine->close(index);
     }
+    changes_free(index);
     mem_free(index);
 }
 
@@ -171,11 +172,12 @@ struct ann_workspace *ann_workspace_new(const struct ann *index, size_t max_k, s
     ws->engine = index->engine;
     ws->max_k = max_k;
     ws->capacity = max_k > ANN_EFFORT_MAX / RERANK_ROOM ? max_k * RERANK_ROOM : ANN_EFFORT_MAX;
-    if (ws->capacity > index->vectors.n) {
-        ws->capacity = index->vectors.n;
+    if (ws->capacity > ann_rows_most(index)) {
+        ws->capacity = ann_rows_most(index);
     }
     ws->scores = mem_array(ANN_SCAN_ROWS, sizeof *ws->scores);
-    ws->candidates = index->engine->exact ? NULL : mem_array(ws->capacity, sizeof *ws->candidates);
+    size_t scanned = max_k < ann_rows_most(index) ? max_k : ann_rows_most(index); /* of the added rows */
+    ws->candidates = index->engine->exact ? NULL : mem_array(ws->capacity + scanned, sizeof *ws->candidates);
     if (ws->scores == NULL || (!index->engine->exact && ws->candidates == NULL)) {
         err_nomem(e);
     } else if (index->engine->workspace_init == NULL || index->engine->workspace_init(index, ws, e) == 0) {
@@ -243,24 +245,25 @@ static size_t smaller(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-/* Removes rows that are not allowed or below the floor from the candidates; returns how many are left. */
-static size_t candidates_filter(struct scored *candidates, size_t n, const struct ann_query *query)
+/* Removes rows that are not allowed, below the floor, or too new from the candidates; returns how many are left. */
+static size_t candidates_filter(struct scored *candidates, size_t n, const struct ann_query *query, size_t end)
 {
     size_t kept = 0;
     for (size_t i = 0; i < n; i++) {
         struct scored c = candidates[i];
         candidates[kept] = c;
-        kept += c.score >= query->min_score && row_is_allowed(query->allow, c.row); /* not so: NaN */
+        kept += c.score >= query->min_score && c.row < end && row_is_allowed(query->allow, c.row); /* not so: NaN */
     }
     return kept;
 }
 
-/* The k best candidates that are not excluded, sorted, into hits; *excluded counts those that stood before the last of them.
- * Candidates change their order. */
-static size_t candidates_select(const struct ann_query *query, struct scored *candidates, size_t n, struct scored *hits,
-                                size_t *excluded)
+/* The k best candidates that are neither excluded nor removed, sorted, into hits; *excluded counts those that stood before the
+ * last of them. Candidates change their order. */
+static size_t candidates_select(const struct ann *index, const struct ann_query *query, struct scored *candidates,
+                                size_t n, struct scored *hits, size_t *excluded)
 {
-    size_t some = query->n_exclude == 0 ? query->k : query->k + query->k / 4 + 8; /* then all */
+    bool all = query->n_exclude == 0 && !has_removed(index);
+    size_t some = all ? query->k : query->k + query->k / 4 + 8; /* then all */
     for (;; some = n) {
         struct topk best = {candidates, n, smaller(some, n)};
         size_t found = 0;
@@ -268,7 +271,7 @@ static size_t candidates_select(const struct ann_query *query, struct scored *ca
         topk_select(candidates, n, best.n);
         topk_sort(&best);
         for (size_t i = 0; i < best.n && found < query->k; i++) {
-            bool keep = query->n_exclude == 0 || !is_excluded(query, candidates[i].row);
+            bool keep = all || (!is_excluded(query, candidates[i].row) && !row_is_removed(index, candidates[i].row));
             hits[found] = candidates[i];
             found += keep;
             *excluded += !keep;
@@ -283,9 +286,9 @@ static size_t candidates_select(const struct ann_query *query, struct scored *ca
 static bool scan_is_cheaper(const struct ann *index, const struct ann_workspace *ws, const struct ann_query *query,
                             const struct engine_request *request)
 {
-    size_t scan = index->vectors.n;
+    size_t scan = request->n;
     if (query->allow != NULL) {
-        scan = smaller(scan, query->n_allow + index->vectors.n / 2048);
+        scan = smaller(scan, query->n_allow + request->n / 2048);
     }
     return request->depth > ws->capacity || request->depth >= request->n_allow ||
            index->engine->cost(index, request) >= scan;
@@ -304,15 +307,31 @@ static size_t in_proportion(size_t a, size_t b, size_t c)
     return (size_t)fmin((double)a * (double)b / (double)c, (double)(SIZE_MAX / 2));
 }
 
+/* Adds the best of the added rows to n candidates: of engines that don't find them by themselves. */
+static size_t scan_added(const struct ann *index, struct ann_workspace *ws, const struct ann_query *query, size_t end,
+                         size_t n)
+{
+    struct ann_piece piece[ANN_PIECES];
+    struct topk best;
+    index_pieces(index, end, piece);
+    topk_init(&best, ws->candidates + n, smaller(query->k, ann_rows_most(index)));
+    flat_scan_piece(index, &piece[1], query, ws->scores, &best);
+    return n + candidates_filter(ws->candidates + n, best.n, query, end);
+}
+
 /* Answers with an engine's candidates. Returns the number of hits; fewer than k means: nothing can be concluded. */
 static size_t search_candidates(const struct ann *index, struct ann_workspace *ws, const struct ann_query *query,
-                                struct scored *hits, bool *filtered)
+                                size_t end, struct scored *hits, bool *filtered)
 {
     const struct ann_engine *engine = index->engine;
+    const struct ann_changes *changes = index->changes;
+    size_t added = changes == NULL ? 0 : end - changes->first;
+    size_t removed = removed_since(index);
+    size_t n = index->vectors.n + added - index->left_out;
     size_t effort = query->effort > 0 ? smaller(query->effort, ANN_EFFORT_MAX) : index->effort;
     size_t base = engine->depth(index, query->k, effort);
-    struct engine_request request = {query->vector, effort, 0, query->allow, index->vectors.n};
-    size_t unwanted = query->n_exclude;
+    struct engine_request request = {query->vector, effort, 0, query->allow, n, n, end};
+    size_t unwanted = query->n_exclude + removed;
     size_t depth = base + (query->n_exclude > 0 ? base / FIRST_ROOM : 0);
     if (query->allow != NULL) {
         if (query->n_allow == 0) {
@@ -320,10 +339,16 @@ static size_t search_candidates(const struct ann *index, struct ann_workspace *w
         }
         request.n_allow = query->n_allow;
         if (!engine->masks) { /* candidates that are not allowed are dropped afterwards, like excluded ones */
-            request.n_allow = index->vectors.n;
-            unwanted += index->vectors.n - query->n_allow;
-            depth = in_proportion(depth, index->vectors.n, query->n_allow);
+            request.n_allow = n;
+            unwanted += n - query->n_allow;
+            depth = in_proportion(depth, n, query->n_allow);
         }
+    }
+    if (removed > 0) {
+        if (removed >= n) {
+            return 0;
+        }
+        depth = in_proportion(depth, n, n - removed);
     }
     size_t most = depth_for_rank(base, query->k, unwanted);
     request.depth = smaller(depth, most);
@@ -336,15 +361,18 @@ static size_t search_candidates(const struct ann *index, struct ann_workspace *w
         }
         size_t found = engine->search(index, ws, &request, &scored);
         if (!scored) {
-            vec_dot_picked(ws->candidates, found, index->vectors.data, index->vectors.dim, query->vector);
+            index_score(index, query->vector, ws->candidates, found);
         }
-        size_t kept = candidates_filter(ws->candidates, found, query);
+        size_t kept = candidates_filter(ws->candidates, found, query, end);
         size_t dropped = query->allow == NULL || engine->masks ? 0 : found - kept;
-        size_t n = candidates_select(query, ws->candidates, kept, hits, &excluded);
+        if (added > 0 && !index->in_engine) {
+            kept = scan_added(index, ws, query, end, kept);
+        }
+        size_t chosen = candidates_select(index, query, ws->candidates, kept, hits, &excluded);
         size_t needed = depth_for_rank(base, query->k, excluded + dropped);
         if (request.depth >= needed || found < request.depth) {
             *filtered = query->allow != NULL || excluded > 0;
-            return n;
+            return chosen;
         }
         request.depth = smaller(needed + needed / NEXT_ROOM, most); /* grows: needed > depth */
     }
@@ -357,11 +385,12 @@ int ann_search(const struct ann *index, struct ann_workspace *ws, const struct a
         return -1;
     }
     bool filtered = false;
-    answer->n = query->exact || index->engine->exact ? 0 : search_candidates(index, ws, query, hits, &filtered);
+    size_t end = ann_rows(index);
+    answer->n = query->exact || index->engine->exact ? 0 : search_candidates(index, ws, query, end, hits, &filtered);
     if (answer->n == query->k) {
         answer->strategy = filtered ? ANN_STRATEGY_FILTERED_ANN : ANN_STRATEGY_ANN;
     } else {
-        answer->n = flat_scan(&index->vectors, query, ws->scores, hits);
+        answer->n = flat_scan(index, end, query, ws->scores, hits);
         answer->strategy = ANN_STRATEGY_EXACT;
     }
     answer->complete = answer->n == query->k;

@@ -122,6 +122,46 @@ void ann_batch_free(struct ann_batch *b);
 int ann_search_batch(const struct ann *index, struct ann_batch *b, const struct ann_query *queries, size_t count,
                      struct scored *const *hits, struct ann_answer *answers, struct err *e);
 
+/* --- changes while others search ---
+ *
+ * Rows are added behind the others and removed by their number. A search sees the rows that were there when it began: all that had
+ * been added, without any that had been removed. Changes are made by one thread at a time; searches go on meanwhile, without
+ * locks. They are not part of the index's file. */
+
+/* Makes room for that many rows to come: their memory is taken as it is needed. Once, before the index is shared between threads and
+ * before workspaces are made for it. After a failure the index is as it was. */
+int ann_make_room(struct ann *index, size_t room, struct err *e);
+
+/* Row numbers are below ann_rows, now, and below ann_rows_most for ever: so large are `allow` masks. Not each is a row: added ones
+ * begin at a multiple of 64, and removed ones keep their number. */
+size_t ann_rows(const struct ann *index);
+size_t ann_rows_most(const struct ann *index);
+size_t ann_rows_live(const struct ann *index); /* neither removed nor gaps */
+size_t ann_room(const struct ann *index);      /* rows that can still be added */
+
+/* Adds vectors [n, dim], as rows *first_row, *first_row + 1, ...: the value of ann_rows before. They become visible together. On
+ * failure (no room, a number that is not finite) nothing was added. */
+int ann_add(struct ann *index, const float *vectors, size_t n, uint32_t *first_row, struct err *e);
+
+/* No search that begins from now on returns the row. False if it is none, or was removed before. */
+bool ann_remove(struct ann *index, uint32_t row);
+
+bool ann_is_live(const struct ann *index, uint32_t row); /* neither removed nor a gap nor still to come */
+
+/* [dim] of a row, removed or not; borrowed. NULL if there is no such row. */
+const float *ann_vector(const struct ann *index, uint32_t row);
+
+/* Whether ann_compact can do something for the index: native ones with room. Of others added rows are scanned. */
+bool ann_can_compact(const struct ann *index);
+size_t ann_overhead(const struct ann *index); /* rows that were added or removed since it was built */
+
+/* A new index over the same rows, with the same numbers, built from those that live: searches cost what they did before any changes.
+ * As long as ann_build, on options->threads; other threads may search and change `index` meanwhile. Then the thread that
+ * makes changes calls ann_catch_up for the new one, and makes all further changes to that. Either may be freed first; both
+ * borrow the vectors that the first was made of. NULL without memory. */
+struct ann *ann_compact(const struct ann *index, const struct ann_build_options *options, struct err *e);
+void ann_catch_up(struct ann *compacted);
+
 /* What one effort gives. Recall is against the exact engine: the share of a query's true k rows (or n, if less) that were
  * found, averaged over queries; a row that ties with the last true one counts as true. */
 struct ann_point {

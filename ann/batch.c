@@ -80,29 +80,31 @@ void ann_batch_free(struct ann_batch *b)
 }
 
 /* Offers a block of rows to one query. */
-static void offer_rows(struct ann_batch *b, const struct ann_query *query, size_t i, size_t first, size_t rows)
+static void offer_rows(const struct ann *index, struct ann_batch *b, const struct ann_query *query, size_t i,
+                       size_t first, size_t rows)
 {
     float *scores = b->scores + i * rows;
-    scores_blank(scores, first, rows, query, &b->next_excluded[i]);
+    scores_blank(index, scores, first, rows, query, &b->next_excluded[i]);
     topk_push_block(&b->best[i], scores, rows, (uint32_t)first);
 }
 
 /* The exact answer from what one query kept, or by a scan of its own. */
-static size_t settle(const struct ann_batch *b, const struct ann_vectors *v, const struct ann_query *query, size_t i,
-                     float longest, struct scored *hits)
+static size_t settle(const struct ann *index, size_t end, const struct ann_batch *b, const struct ann_query *query,
+                     size_t i, float longest, struct scored *hits)
 {
+    uint32_t dim = index->vectors.dim;
     struct topk *kept = &b->best[i];
     struct topk best;
     float worst = topk_threshold(kept); /* of the kept; -INFINITY when no row was dropped */
-    vec_dot_picked(kept->entries, kept->n, v->data, v->dim, query->vector);
+    index_score(index, query->vector, kept->entries, kept->n);
     topk_init(&best, hits, query->k);
     for (size_t j = 0; j < kept->n; j++) {
         topk_push(&best, kept->entries[j].score, kept->entries[j].row);
     }
-    float error = 2.02f * (float)v->dim * 0x1p-24f * vec_norm(query->vector, v->dim) * longest;
+    float error = 2.02f * (float)dim * 0x1p-24f * vec_norm(query->vector, dim) * longest;
     bool dropped = worst > -INFINITY;
     if (!isfinite(error) || (dropped && !(topk_threshold(&best) > worst + error))) {
-        return flat_scan(v, query, b->ws->scores, hits);
+        return flat_scan(index, end, query, b->ws->scores, hits);
     }
     topk_sort(&best);
     while (best.n > 0 && hits[best.n - 1].score < query->min_score) {
@@ -118,31 +120,44 @@ static void gather(struct ann_batch *b, const struct ann_vectors *v, const struc
     }
 }
 
+/* Offers all rows of a piece to n queries; *longest is the largest squared length of a row so far. */
+static void scan_piece(const struct ann *index, struct ann_batch *b, const struct ann_piece *piece,
+                       const struct ann_query *queries, size_t n, float *longest)
+{
+    size_t dim = index->vectors.dim;
+    memset(b->next_excluded, 0, n * sizeof *b->next_excluded);
+    for (size_t at = 0; at < piece->n; at += SHARED_ROWS) {
+        size_t rows = piece->n - at < SHARED_ROWS ? piece->n - at : SHARED_ROWS;
+        const float *x = piece->data + at * dim;
+        mat_mul_nt(b->scores, b->vectors, x, n, rows, dim, false);
+        for (size_t i = 0; i < rows; i++) {
+            *longest = fmaxf(*longest, vec_dot(x + i * dim, x + i * dim, dim));
+        }
+        for (size_t i = 0; i < n; i++) {
+            offer_rows(index, b, &queries[b->shared[i]], i, piece->first + at, rows);
+        }
+    }
+}
+
 /* n <= SHARED_QUERIES queries, those that b->shared names. */
-static void scan_shared(struct ann_batch *b, const struct ann_vectors *v, const struct ann_query *queries, size_t n,
+static void scan_shared(const struct ann *index, struct ann_batch *b, const struct ann_query *queries, size_t n,
                         struct scored *const *hits, struct ann_answer *answers)
 {
     float longest = 0;
-    gather(b, v, queries, n);
+    size_t end = ann_rows(index);
+    struct ann_piece piece[ANN_PIECES];
+    gather(b, &index->vectors, queries, n);
     for (size_t i = 0; i < n; i++) {
         const struct ann_query *query = &queries[b->shared[i]];
         topk_init(&b->best[i], b->kept + i * kept_for(b->max_k), kept_for(query->k));
-        b->next_excluded[i] = 0;
     }
-    for (size_t first = 0; first < v->n; first += SHARED_ROWS) {
-        size_t rows = v->n - first < SHARED_ROWS ? v->n - first : SHARED_ROWS;
-        const float *x = v->data + first * v->dim;
-        mat_mul_nt(b->scores, b->vectors, x, n, rows, v->dim, false);
-        for (size_t i = 0; i < rows; i++) {
-            longest = fmaxf(longest, vec_dot(x + i * v->dim, x + i * v->dim, v->dim));
-        }
-        for (size_t i = 0; i < n; i++) {
-            offer_rows(b, &queries[b->shared[i]], i, first, rows);
-        }
+    index_pieces(index, end, piece);
+    for (size_t i = 0; i < ANN_PIECES; i++) {
+        scan_piece(index, b, &piece[i], queries, n, &longest);
     }
     for (size_t i = 0; i < n; i++) {
         size_t number = b->shared[i];
-        size_t found = settle(b, v, &queries[number], i, sqrtf(longest), hits[number]);
+        size_t found = settle(index, end, b, &queries[number], i, sqrtf(longest), hits[number]);
         answers[number] = (struct ann_answer){found, found == queries[number].k, ANN_STRATEGY_EXACT};
     }
 }
@@ -185,7 +200,7 @@ int ann_search_batch(const struct ann *index, struct ann_batch *b, const struct 
                 continue;
             }
             if (exact && n > 1) {
-                scan_shared(b, &index->vectors, queries, n, hits, answers);
+                scan_shared(index, b, queries, n, hits, answers);
             } else if (search_shared(index, b, queries, n, hits, answers, e) != 0) {
                 return -1;
             }

@@ -8,6 +8,7 @@
 #ifndef ANN_ENGINE_H
 #define ANN_ENGINE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -29,6 +30,8 @@ struct engine_request {
     size_t depth;
     const uint64_t *allow; /* as in ann_query */
     size_t n_allow;        /* n without `allow` */
+    size_t n;              /* rows that the engine has, and added ones */
+    size_t end;            /* row numbers are below */
 };
 
 struct ann_engine {
@@ -68,6 +71,28 @@ struct ann_engine {
      * finds its own in ws->shared, or NULL. Both NULL for engines without. */
     size_t (*shared)(const struct ann *index);
     void (*share)(const struct ann *index, const float *vectors, size_t n, float *numbers);
+
+    /* Changes while others search. make_room sets index->in_engine if the engine will find added rows itself; NULL, or not set:
+     * ann.c scans them. `add` can't fail. */
+    int (*make_room)(struct ann *index, struct err *e);
+    void (*add)(struct ann *index, const float *vectors, size_t n, uint32_t first_row);
+
+    /* Builds index->state anew from some rows: vectors [n, dim], whose numbers are rows [n], ascending. With make_room only. */
+    int (*build_rows)(struct ann *index, const struct ann_vectors *vectors, const uint32_t *rows,
+                      const struct ann_build_options *options, struct err *e);
+};
+
+/* What was added to an index and removed from it since it was built or opened. Shared by an index and those made of it by
+ * ann_compact. */
+struct ann_changes {
+    atomic_uint owners;
+    size_t room;    /* rows that can be added in all */
+    size_t first;   /* number of the first of them: n, rounded up to whole words of a mask */
+    float *vectors; /* [room, dim] */
+    size_t dim;
+    _Atomic size_t n_added;
+    _Atomic size_t n_removed;
+    _Atomic uint64_t *removed; /* [(first + room) / 64, rounded up] bit row % 64 of word row / 64 */
 };
 
 struct ann {
@@ -75,7 +100,11 @@ struct ann {
     struct ann_vectors vectors;
     size_t effort; /* the default of searches */
     size_t bytes;
-    void *state; /* the engine's own */
+    void *state;                 /* the engine's own */
+    struct ann_changes *changes; /* NULL: the index never changes */
+    bool in_engine;              /* added rows are, too */
+    size_t given, built;         /* added rows that the engine has, and those of them that it was built with */
+    size_t left_out;             /* removed rows that the engine does not have */
 };
 
 enum { ANN_SCAN_ROWS = 1024 }; /* rows scored at once by a scan: the scores stay in the first-level cache */
@@ -102,15 +131,58 @@ extern const struct ann_engine ann_flat_engine;
 extern const struct ann_engine ann_faiss_engine;
 extern const struct ann_engine ann_native_engine;
 
+void changes_free(struct ann *index); /* index->changes, if there are any */
+
 /* What every query must be: k, finite numbers, ascending exclusions. */
 int query_check(const struct ann *index, const struct ann_workspace *ws, const struct ann_query *query, struct err *e);
 
-/* The exact scan: the best k of all rows that are not excluded, sorted, into hits [k]; returns how many. */
-size_t flat_scan(const struct ann_vectors *vectors, const struct ann_query *query, float *scores, struct scored *hits);
+/* Rows whose vectors stand together: those that the index was made of, and those that were added. */
+struct ann_piece {
+    const float *data; /* [n, dim] */
+    size_t first, n;   /* row numbers first .. first + n - 1; `first` is a multiple of 64 */
+};
+enum { ANN_PIECES = 2 };
+void index_pieces(const struct ann *index, size_t end, struct ann_piece piece[ANN_PIECES]);
+
+/* Scores the rows of picked [n], as vec_dot_picked does; changes their order. */
+void index_score(const struct ann *index, const float *query, struct scored *picked, size_t n);
+
+/* The exact scan: the best k of the rows below `end` that the query wants, sorted, into hits [k]; returns how many. */
+size_t flat_scan(const struct ann *index, size_t end, const struct ann_query *query, float *scores,
+                 struct scored *hits);
+
+/* The same of one piece, offered to `best`. */
+void flat_scan_piece(const struct ann *index, const struct ann_piece *piece, const struct ann_query *query,
+                     float *scores, struct topk *best);
 
 /* Puts NaN in place of scores [rows], of rows from `first` on, that the query does not want: excluded ones, from number
- * *next_excluded on, which moves, and those that are not allowed. `first` is a multiple of 64. */
-void scores_blank(float *scores, size_t first, size_t rows, const struct ann_query *query, size_t *next_excluded);
+ * *next_excluded on, which moves, those that are not allowed, and those that were removed. `first` is a multiple of 64. */
+void scores_blank(const struct ann *index, float *scores, size_t first, size_t rows, const struct ann_query *query,
+                  size_t *next_excluded);
+
+/* Removed rows of a word of a mask. */
+static inline uint64_t removed_word(const struct ann *index, size_t word)
+{
+    return index->changes == NULL ? 0 : atomic_load_explicit(&index->changes->removed[word], memory_order_relaxed);
+}
+
+static inline bool row_is_removed(const struct ann *index, uint32_t row)
+{
+    return (removed_word(index, row / 64) >> row % 64 & 1) != 0;
+}
+
+/* Removed rows that the engine has. */
+static inline size_t removed_since(const struct ann *index)
+{
+    size_t removed =
+        index->changes == NULL ? 0 : atomic_load_explicit(&index->changes->n_removed, memory_order_relaxed);
+    return removed < index->left_out ? 0 : removed - index->left_out; /* less: not seen yet by this thread */
+}
+
+static inline bool has_removed(const struct ann *index)
+{
+    return index->changes != NULL && atomic_load_explicit(&index->changes->n_removed, memory_order_relaxed) > 0;
+}
 
 static inline bool row_is_allowed(const uint64_t *allow, uint32_t row)
 {

@@ -16,13 +16,20 @@
 #include "ann/engine.h"
 #include "core/vecmath.h"
 
-void scores_blank(float *scores, size_t first, size_t rows, const struct ann_query *query, size_t *next_excluded)
+void scores_blank(const struct ann *index, float *scores, size_t first, size_t rows, const struct ann_query *query,
+                  size_t *next_excluded)
 {
-    while (*next_excluded < query->n_exclude && query->exclude[*next_excluded] < first + rows) {
-        scores[query->exclude[(*next_excluded)++] - first] = NAN;
+    for (; *next_excluded < query->n_exclude && query->exclude[*next_excluded] < first + rows; ++*next_excluded) {
+        if (query->exclude[*next_excluded] >= first) {
+            scores[query->exclude[*next_excluded] - first] = NAN;
+        }
     }
-    for (size_t word = 0; query->allow != NULL && word * 64 < rows; word++) {
-        uint64_t unwanted = ~query->allow[first / 64 + word];
+    if (query->allow == NULL && !has_removed(index)) {
+        return;
+    }
+    for (size_t word = 0; word * 64 < rows; word++) {
+        uint64_t unwanted = removed_word(index, first / 64 + word);
+        unwanted |= query->allow == NULL ? 0 : ~query->allow[first / 64 + word];
         for (; unwanted != 0; unwanted &= unwanted - 1) {
             size_t i = word * 64 + (size_t)__builtin_ctzll(unwanted);
             if (i >= rows) { /* of the last word */
@@ -33,33 +40,35 @@ void scores_blank(float *scores, size_t first, size_t rows, const struct ann_que
     }
 }
 
-static void scan_all(const struct ann_vectors *vectors, const struct ann_query *query, float *scores, struct topk *best)
+void flat_scan_piece(const struct ann *index, const struct ann_piece *piece, const struct ann_query *query,
+                     float *scores, struct topk *best)
 {
+    size_t dim = index->vectors.dim;
     size_t next_excluded = 0;
-    for (size_t first = 0; first < vectors->n; first += ANN_SCAN_ROWS) {
-        size_t rows = vectors->n - first < ANN_SCAN_ROWS ? vectors->n - first : ANN_SCAN_ROWS;
-        vec_dot_rows(scores, vectors->data + first * vectors->dim, rows, vectors->dim, query->vector);
-        scores_blank(scores, first, rows, query, &next_excluded);
-        topk_push_block(best, scores, rows, (uint32_t)first);
+    for (size_t at = 0; at < piece->n; at += ANN_SCAN_ROWS) {
+        size_t rows = piece->n - at < ANN_SCAN_ROWS ? piece->n - at : ANN_SCAN_ROWS;
+        vec_dot_rows(scores, piece->data + at * dim, rows, dim, query->vector);
+        scores_blank(index, scores, piece->first + at, rows, query, &next_excluded);
+        topk_push_block(best, scores, rows, (uint32_t)(piece->first + at));
     }
 }
 
-static void score_picked(const struct ann_vectors *vectors, const struct ann_query *query, struct scored *picked,
-                         size_t n, struct topk *best)
+static void score_picked(const struct ann *index, const struct ann_query *query, struct scored *picked, size_t n,
+                         struct topk *best)
 {
-    vec_dot_picked(picked, n, vectors->data, vectors->dim, query->vector);
+    index_score(index, query->vector, picked, n);
     for (size_t i = 0; i < n; i++) {
         topk_push(best, picked[i].score, picked[i].row);
     }
 }
 
 /* Only the rows that are allowed: few. */
-static void scan_allowed(const struct ann_vectors *vectors, const struct ann_query *query, struct topk *best)
+static void scan_allowed(const struct ann *index, size_t end, const struct ann_query *query, struct topk *best)
 {
     enum { PICKED = 256, WORDS = 8 };
     struct scored picked[PICKED];
     const uint64_t *allow = query->allow;
-    size_t words = (vectors->n + 63) / 64;
+    size_t words = (end + 63) / 64;
     size_t n = 0;
     size_t next_excluded = 0;
     for (size_t word = 0; word < words; word++) {
@@ -70,32 +79,36 @@ static void scan_allowed(const struct ann_vectors *vectors, const struct ann_que
         if (word == words) {
             break;
         }
-        for (uint64_t bits = allow[word]; bits != 0; bits &= bits - 1) {
+        for (uint64_t bits = allow[word] & ~removed_word(index, word); bits != 0; bits &= bits - 1) {
             uint32_t row = (uint32_t)(word * 64) + (uint32_t)__builtin_ctzll(bits);
             while (next_excluded < query->n_exclude && query->exclude[next_excluded] < row) {
                 next_excluded++;
             }
-            if (next_excluded == query->n_exclude || query->exclude[next_excluded] != row) {
+            if (row < end && (next_excluded == query->n_exclude || query->exclude[next_excluded] != row)) {
                 picked[n++].row = row;
             }
             if (n == PICKED) {
-                score_picked(vectors, query, picked, n, best);
+                score_picked(index, query, picked, n, best);
                 n = 0;
             }
         }
     }
-    score_picked(vectors, query, picked, n, best);
+    score_picked(index, query, picked, n, best);
 }
 
-size_t flat_scan(const struct ann_vectors *vectors, const struct ann_query *query, float *scores, struct scored *hits)
+size_t flat_scan(const struct ann *index, size_t end, const struct ann_query *query, float *scores, struct scored *hits)
 {
     enum { FEW = 4 }; /* a row read by itself takes longer than one in order */
     struct topk best;
     topk_init(&best, hits, query->k);
-    if (query->allow != NULL && query->n_allow < vectors->n / FEW) {
-        scan_allowed(vectors, query, &best);
+    if (query->allow != NULL && query->n_allow < end / FEW) {
+        scan_allowed(index, end, query, &best);
     } else {
-        scan_all(vectors, query, scores, &best);
+        struct ann_piece piece[ANN_PIECES];
+        index_pieces(index, end, piece);
+        for (size_t i = 0; i < ANN_PIECES; i++) {
+            flat_scan_piece(index, &piece[i], query, scores, &best);
+        }
     }
     topk_sort(&best);
     while (best.n > 0 && hits[best.n - 1].score < query->min_score) {

@@ -15,7 +15,6 @@ enum {
     ROWS_A_LIST = 64, /* of the sample that centroids are found with */
     LLOYD_ROUNDS = 8,
     CODED_ROWS = 32768, /* of the sample that the centers of codes are found with */
-    SCORE_ROWS = 128,
 };
 
 /* Weight of the part of the second residual that points along the first; the paper's lambda. */
@@ -29,9 +28,8 @@ struct build {
     float *half_norm; /* [n_lists] half of each centroid's squared length */
     float *sample;    /* [n_sample, dim] */
     size_t n_sample;
-    uint32_t *list[2]; /* [n] first and second list of each row */
-    float **scores;    /* by worker: [2 * SCORE_ROWS, n_lists] */
-    float **unit;      /* by worker: [SCORE_ROWS, dim] */
+    uint32_t *list[2];         /* [n] first and second list of each row */
+    struct ivf_assign *assign; /* by worker */
 };
 
 static uint32_t lists_for(size_t n)
@@ -39,6 +37,84 @@ static uint32_t lists_for(size_t n)
     double lists = 2 * sqrt((double)n);
     lists = fmin(lists, (double)n / 32 + 1);
     return (uint32_t)fmin(lists, IVF_LISTS_MAX);
+}
+
+/* --- which lists rows belong to ------------------------------------------------------------------------------------ */
+
+void ivf_half_norms(const float *centroids, uint32_t n_lists, uint32_t dim, float *half_norm)
+{
+    for (uint32_t j = 0; j < n_lists; j++) {
+        const float *c = centroids + (size_t)j * dim;
+        half_norm[j] = 0.5f * vec_dot(c, c, dim);
+    }
+}
+
+int ivf_assign_init(struct ivf_assign *a, const float *centroids, const float *half_norm, uint32_t n_lists,
+                    uint32_t dim, struct err *e)
+{
+    *a = (struct ivf_assign){centroids, half_norm, n_lists, dim, NULL, NULL};
+    a->scores = mem_array((size_t)2 * IVF_ASSIGN_ROWS * n_lists, sizeof *a->scores);
+    a->unit = mem_array((size_t)IVF_ASSIGN_ROWS * dim, sizeof *a->unit);
+    return a->scores != NULL && a->unit != NULL ? 0 : err_nomem(e);
+}
+
+void ivf_assign_release(struct ivf_assign *a)
+{
+    mem_free(a->scores);
+    mem_free(a->unit);
+}
+
+/* The nearest centroid of each row of x [rows, dim]. */
+static void find_nearest(const struct ivf_assign *a, const float *x, size_t rows, uint32_t *list)
+{
+    mat_mul_nt(a->scores, x, a->centroids, rows, a->n_lists, a->dim, false);
+    for (size_t i = 0; i < rows; i++) {
+        const float *score = a->scores + i * a->n_lists;
+        uint32_t best = 0;
+        float most = -INFINITY;
+        for (uint32_t j = 0; j < a->n_lists; j++) {
+            float s = score[j] - a->half_norm[j];
+            if (s > most) {
+                most = s;
+                best = j;
+            }
+        }
+        list[i] = best;
+    }
+}
+
+/* The list that complements `first` best for x, whose unit residual is u: |x - c|^2 + SPILL (u.(x - c))^2 is least. */
+static uint32_t find_second(const struct ivf_assign *a, const float *score, const float *along, float own,
+                            uint32_t first)
+{
+    uint32_t best = first;
+    float least = INFINITY;
+    for (uint32_t j = 0; j < a->n_lists; j++) {
+        float parallel = own - along[j];
+        float cost = 2 * (a->half_norm[j] - score[j]) + SPILL * parallel * parallel;
+        if (cost < least && j != first) {
+            least = cost;
+            best = j;
+        }
+    }
+    return best;
+}
+
+void ivf_assign_rows(const struct ivf_assign *a, const float *x, size_t rows, uint32_t *first, uint32_t *second)
+{
+    size_t dim = a->dim;
+    float *along = a->scores + (size_t)IVF_ASSIGN_ROWS * a->n_lists;
+    find_nearest(a, x, rows, first);
+    for (size_t i = 0; i < rows; i++) {
+        memcpy(a->unit + i * dim, x + i * dim, dim * sizeof *a->unit);
+        vec_add_scaled(a->unit + i * dim, a->centroids + first[i] * dim, -1.0f, dim);
+    }
+    vec_normalize_rows(a->unit, rows, dim, NULL);
+    mat_mul_nt(along, a->unit, a->centroids, rows, a->n_lists, dim, false);
+    for (size_t i = 0; i < rows; i++) {
+        second[i] = find_second(a, a->scores + i * a->n_lists, along + i * a->n_lists,
+                                vec_dot(a->unit + i * dim, x + i * dim, dim), first[i]);
+    }
 }
 
 /* --- centroids ---------------------------------------------------------------------------------------------------- */
@@ -58,38 +134,10 @@ static void draw_sample(struct build *b)
     b->n_sample -= left;
 }
 
-/* The nearest centroid of each row of x [rows, dim]. */
-static void find_nearest(const struct build *b, unsigned worker, const float *x, size_t rows, uint32_t *list)
-{
-    float *scores = b->scores[worker];
-    mat_mul_nt(scores, x, b->centroids, rows, b->n_lists, b->v->dim, false);
-    for (size_t i = 0; i < rows; i++) {
-        const float *score = scores + i * b->n_lists;
-        uint32_t best = 0;
-        float most = -INFINITY;
-        for (uint32_t j = 0; j < b->n_lists; j++) {
-            float s = score[j] - b->half_norm[j];
-            if (s > most) {
-                most = s;
-                best = j;
-            }
-        }
-        list[i] = best;
-    }
-}
-
 static void assign_sample(void *arg, unsigned worker, size_t begin, size_t end)
 {
     const struct build *b = arg;
-    find_nearest(b, worker, b->sample + begin * b->v->dim, end - begin, b->list[0] + begin);
-}
-
-static void measure_centroids(struct build *b)
-{
-    for (uint32_t j = 0; j < b->n_lists; j++) {
-        const float *c = b->centroids + (size_t)j * b->v->dim;
-        b->half_norm[j] = 0.5f * vec_dot(c, c, b->v->dim);
-    }
+    find_nearest(&b->assign[worker], b->sample + begin * b->v->dim, end - begin, b->list[0] + begin);
 }
 
 /* Means of the sample's rows by list; a list without rows gets a row of the largest one, nudged by the next round. */
@@ -110,7 +158,7 @@ static void move_centroids(struct build *b, uint32_t *count, struct rng *r)
             memcpy(c, b->sample + rng_below(r, (uint32_t)b->n_sample) * dim, dim * sizeof *c);
         }
     }
-    measure_centroids(b);
+    ivf_half_norms(b->centroids, b->n_lists, b->v->dim, b->half_norm);
 }
 
 static int find_centroids(struct build *b, struct err *e)
@@ -125,9 +173,9 @@ static int find_centroids(struct build *b, struct err *e)
         size_t i = (size_t)j * b->n_sample / b->n_lists;
         memcpy(b->centroids + (size_t)j * b->v->dim, b->sample + i * b->v->dim, b->v->dim * sizeof(float));
     }
-    measure_centroids(b);
+    ivf_half_norms(b->centroids, b->n_lists, b->v->dim, b->half_norm);
     for (int round = 0; round < LLOYD_ROUNDS; round++) {
-        parallel_for(b->threads, b->n_sample, SCORE_ROWS, assign_sample, b);
+        parallel_for(b->threads, b->n_sample, IVF_ASSIGN_ROWS, assign_sample, b);
         move_centroids(b, count, &r);
     }
     mem_free(count);
@@ -136,41 +184,11 @@ static int find_centroids(struct build *b, struct err *e)
 
 /* --- lists -------------------------------------------------------------------------------------------------------- */
 
-/* The list that complements `first` best for x, whose unit residual is u: |x - c|^2 + SPILL (u.(x - c))^2 is least. */
-static uint32_t find_second(const struct build *b, const float *score, const float *along, float own, uint32_t first)
-{
-    uint32_t best = first;
-    float least = INFINITY;
-    for (uint32_t j = 0; j < b->n_lists; j++) {
-        float parallel = own - along[j];
-        float cost = 2 * (b->half_norm[j] - score[j]) + SPILL * parallel * parallel;
-        if (cost < least && j != first) {
-            least = cost;
-            best = j;
-        }
-    }
-    return best;
-}
-
 static void assign_rows(void *arg, unsigned worker, size_t begin, size_t end)
 {
     const struct build *b = arg;
-    size_t dim = b->v->dim;
-    size_t rows = end - begin;
-    const float *x = b->v->data + begin * dim;
-    float *unit = b->unit[worker];
-    float *along = b->scores[worker] + (size_t)SCORE_ROWS * b->n_lists;
-    find_nearest(b, worker, x, rows, b->list[0] + begin);
-    for (size_t i = 0; i < rows; i++) {
-        memcpy(unit + i * dim, x + i * dim, dim * sizeof *unit);
-        vec_add_scaled(unit + i * dim, b->centroids + b->list[0][begin + i] * dim, -1.0f, dim);
-    }
-    vec_normalize_rows(unit, rows, dim, NULL);
-    mat_mul_nt(along, unit, b->centroids, rows, b->n_lists, dim, false);
-    for (size_t i = 0; i < rows; i++) {
-        b->list[1][begin + i] = find_second(b, b->scores[worker] + i * b->n_lists, along + i * b->n_lists,
-                                            vec_dot(unit + i * dim, x + i * dim, dim), b->list[0][begin + i]);
-    }
+    ivf_assign_rows(&b->assign[worker], b->v->data + begin * b->v->dim, end - begin, b->list[0] + begin,
+                    b->list[1] + begin);
 }
 
 /* Where lists begin, and their rows, by row number; the second list counts only where it is another one. */
@@ -213,10 +231,10 @@ static int fill_lists(const struct build *b, struct ivf *f, struct err *e)
 
 /* --- codes -------------------------------------------------------------------------------------------------------- */
 
-static void take_residual(const struct ivf *f, const struct ann_vectors *v, uint32_t row, uint32_t list, float *to)
+void ivf_residual(const struct ivf *f, const float *x, uint32_t list, float *to)
 {
-    memcpy(to, v->data + (size_t)row * v->dim, v->dim * sizeof *to);
-    vec_add_scaled(to, f->centroids + (size_t)list * v->dim, -1.0f, v->dim);
+    memcpy(to, x, f->dim * sizeof *to);
+    vec_add_scaled(to, f->centroids + (size_t)list * f->dim, -1.0f, f->dim);
 }
 
 static int train_codes(const struct build *b, struct ivf *f, struct err *e)
@@ -229,7 +247,7 @@ static int train_codes(const struct build *b, struct ivf *f, struct err *e)
     int rc = centers == NULL || residual == NULL ? err_nomem(e) : 0;
     for (size_t i = 0; rc == 0 && i < n; i++) {
         size_t row = i * step;
-        take_residual(f, b->v, (uint32_t)row, b->list[i % 2][row], residual + i * b->v->dim);
+        ivf_residual(f, b->v->data + row * b->v->dim, b->list[i % 2][row], residual + i * b->v->dim);
     }
     if (rc == 0) {
         rc = pq_train(&f->pq, centers, residual, n, SEED, e);
@@ -242,7 +260,7 @@ struct encoding {
     const struct ivf *f;
     const struct ann_vectors *v;
     uint8_t *codes;
-    float **residual; /* by worker: [dim] */
+    const struct ivf_assign *assign; /* by worker, for scratch memory */
 };
 
 static void encode_lists(void *arg, unsigned worker, size_t begin, size_t end)
@@ -253,8 +271,9 @@ static void encode_lists(void *arg, unsigned worker, size_t begin, size_t end)
     for (size_t j = begin; j < end; j++) {
         for (size_t at = (size_t)f->block_start[j] * PQ_BLOCK; at < (size_t)f->block_start[j + 1] * PQ_BLOCK; at++) {
             if (f->rows[at] != IVF_NO_ROW) {
-                take_residual(f, job->v, f->rows[at], (uint32_t)j, job->residual[worker]);
-                pq_encode(&f->pq, job->residual[worker], code);
+                float *residual = job->assign[worker].unit;
+                ivf_residual(f, job->v->data + (size_t)f->rows[at] * f->dim, (uint32_t)j, residual);
+                pq_encode(&f->pq, residual, code);
                 pq_put(&f->pq, job->codes + at / PQ_BLOCK * pq_block_bytes(&f->pq), at % PQ_BLOCK, code);
             }
         }
@@ -268,7 +287,7 @@ static int encode_rows(struct build *b, struct ivf *f, struct err *e)
     if (codes == NULL) {
         return err_nomem(e);
     }
-    struct encoding job = {f, b->v, codes, b->unit};
+    struct encoding job = {f, b->v, codes, b->assign};
     parallel_for(b->threads, b->n_lists, 8, encode_lists, &job);
     return 0;
 }
@@ -387,12 +406,10 @@ static int measure_spread(struct build *b, struct ivf *f, struct err *e)
 
 static void build_release(struct build *b)
 {
-    for (unsigned i = 0; i < b->threads; i++) {
-        mem_free(b->scores == NULL ? NULL : b->scores[i]);
-        mem_free(b->unit == NULL ? NULL : b->unit[i]);
+    for (unsigned i = 0; b->assign != NULL && i < b->threads; i++) {
+        ivf_assign_release(&b->assign[i]);
     }
-    mem_free(b->scores);
-    mem_free(b->unit);
+    mem_free(b->assign);
     mem_free(b->half_norm);
     mem_free(b->sample);
     mem_free(b->list[0]);
@@ -407,14 +424,11 @@ static int build_init(struct build *b, struct err *e)
     b->sample = mem_array(b->n_sample * dim, sizeof *b->sample);
     b->list[0] = mem_array(b->v->n, sizeof *b->list[0]);
     b->list[1] = mem_array(b->v->n, sizeof *b->list[1]);
-    b->scores = mem_array(b->threads, sizeof *b->scores);
-    b->unit = mem_array(b->threads, sizeof *b->unit);
+    b->assign = mem_array(b->threads, sizeof *b->assign);
     bool complete = b->centroids != NULL && b->half_norm != NULL && b->sample != NULL && b->list[0] != NULL &&
-                    b->list[1] != NULL && b->scores != NULL && b->unit != NULL;
+                    b->list[1] != NULL && b->assign != NULL;
     for (unsigned i = 0; complete && i < b->threads; i++) {
-        b->scores[i] = mem_array((size_t)2 * SCORE_ROWS * b->n_lists, sizeof(float));
-        b->unit[i] = mem_array(SCORE_ROWS * dim, sizeof(float));
-        complete = b->scores[i] != NULL && b->unit[i] != NULL;
+        complete = ivf_assign_init(&b->assign[i], b->centroids, b->half_norm, b->n_lists, b->v->dim, e) == 0;
     }
     return complete ? 0 : err_nomem(e);
 }
@@ -431,7 +445,7 @@ int ivf_build(struct ivf *f, const struct ann_vectors *vectors, const struct ann
         rc = find_centroids(&b, e);
     }
     if (rc == 0) {
-        parallel_for(b.threads, vectors->n, SCORE_ROWS, assign_rows, &b);
+        parallel_for(b.threads, vectors->n, IVF_ASSIGN_ROWS, assign_rows, &b);
         rc = fill_lists(&b, f, e);
     }
     rc = rc == 0 ? measure_spread(&b, f, e) : rc;
@@ -454,6 +468,14 @@ void ivf_release(struct ivf *f)
     mem_free((void *)(uintptr_t)f->spread);
     mem_free((void *)(uintptr_t)f->pq.centers);
     *f = (struct ivf){0};
+}
+
+void ivf_renumber(struct ivf *f, const uint32_t *number)
+{
+    uint32_t *rows = (void *)(uintptr_t)f->rows;
+    for (size_t place = 0; place < ivf_blocks(f) * PQ_BLOCK; place++) {
+        rows[place] = rows[place] == IVF_NO_ROW ? IVF_NO_ROW : number[rows[place]];
+    }
 }
 
 int ivf_check(const struct ivf *f, size_t blocks, struct err *e)

@@ -21,6 +21,7 @@
 #include "ann/engine.h"
 #include "ann/indexfile.h"
 #include "ann/ivf.h"
+#include "ann/tail.h"
 #include "ann/mark.h"
 #include "core/mem.h"
 #include "core/simd.h"
@@ -34,7 +35,9 @@ enum {
 
 struct native_state {
     struct ivf ivf;
-    uint16_t *list_of;   /* [n] one of the lists of each row */
+    struct tail tail;  /* rows that were added; zeroed without room for any */
+    uint16_t *list_of; /* [n_list_of: rows that there is room for] one of the lists of each row */
+    size_t n_list_of;
     struct file_map map; /* where the arrays are, if it was opened */
 };
 
@@ -138,22 +141,24 @@ struct native_scratch {
     struct pq_table table;
     uint32_t place[ROOM];
     uint16_t sum[ROOM];
-    uint32_t *mark; /* [blocks of the longest list] allowed places */
+    uint8_t *copy;  /* [pq_block_bytes] see ann/tail.h */
+    uint32_t *mark; /* [blocks of the longest stretch] allowed places */
     bool *holds;    /* [n_lists] an allowed row */
 };
 
 /* The rows at the places, each once, the first of its copies, into rows; `table` [size] is a power of two and at least twice
  * as many as places. */
-static size_t resolve(const struct ivf *f, const struct pool *p, uint32_t *table, size_t size, struct scored *rows)
+static size_t resolve(const struct native_state *state, const struct pool *p, uint32_t *table, size_t size,
+                      struct scored *rows)
 {
     enum { AHEAD = 16 };
     size_t kept = 0;
     memset(table, 0xff, size * sizeof *table); /* IVF_NO_ROW */
     for (size_t i = 0; i < p->n; i++) {
         if (i + AHEAD < p->n) {
-            __builtin_prefetch(&f->rows[p->place[i + AHEAD]]);
+            __builtin_prefetch(place_row(&state->ivf, &state->tail, p->place[i + AHEAD]));
         }
-        uint32_t row = f->rows[p->place[i]];
+        uint32_t row = *place_row(&state->ivf, &state->tail, p->place[i]);
         size_t slot = (row * 0x9E3779B1u) & (size - 1);
         while (table[slot] != IVF_NO_ROW && table[slot] != row) {
             slot = (slot + 1) & (size - 1);
@@ -173,27 +178,46 @@ static int sum_floor(const struct pq_table *table, float centroid_score, float f
     return !(sum >= 0) ? -1 : sum > INT16_MAX ? INT16_MAX : (int)sum; /* NaN: everything */
 }
 
-static void scan_list(const struct ivf *f, struct native_scratch *s, uint32_t list, float centroid_score,
-                      struct pool *p)
+/* Blocks [block, end) of a stretch; with `mark` [blocks] only the places that it marks. */
+static void scan_blocks(const struct ivf *f, struct native_scratch *s, const struct stretch *stretch, size_t block,
+                        size_t end, const uint32_t *mark, float centroid_score, struct pool *p)
 {
-    size_t block = f->block_start[list];
-    size_t end = f->block_start[list + 1];
-    size_t places = block * PQ_BLOCK + f->list_size[list]; /* the last block may be part empty */
     float base = centroid_score + s->table.base;
     while (block < end) {
         size_t done;
-        size_t n = pq_scan(&f->pq, &s->table, f->codes + block * pq_block_bytes(&f->pq), end - block,
+        size_t n = pq_scan(&f->pq, &s->table, stretch->codes + block * pq_block_bytes(&f->pq), end - block,
                            sum_floor(&s->table, centroid_score, p->floor), ROOM, s->place, s->sum, &done);
         for (size_t i = 0; i < n; i++) {
             uint32_t place = (uint32_t)(block * PQ_BLOCK) + s->place[i];
             p->score[p->n] = base + s->table.step * (float)s->sum[i];
-            p->place[p->n] = place;
-            p->n += place < places;
+            p->place[p->n] = stretch->place + place;
+            p->n += mark == NULL ? place < stretch->places : mark[place / PQ_BLOCK] >> place % PQ_BLOCK & 1;
         }
         if (p->n >= POOL_TIMES * p->wanted) {
             pool_shrink(p);
         }
         block += done;
+    }
+}
+
+static size_t stretch_blocks(const struct stretch *stretch)
+{
+    return (stretch->places + PQ_BLOCK - 1) / PQ_BLOCK;
+}
+
+static struct stretches list_stretches(const struct native_state *state, const struct native_scratch *s, uint32_t list)
+{
+    return (struct stretches){
+        .f = &state->ivf, .t = state->tail.f == NULL ? NULL : &state->tail, .list = list, .copy = s->copy};
+}
+
+static void scan_list(const struct native_state *state, struct native_scratch *s, uint32_t list, float centroid_score,
+                      struct pool *p)
+{
+    struct stretch stretch;
+    struct stretches pieces = list_stretches(state, s, list);
+    while (stretches_next(&pieces, &stretch)) {
+        scan_blocks(&state->ivf, s, &stretch, 0, stretch_blocks(&stretch), NULL, centroid_score, p);
     }
 }
 
@@ -207,50 +231,40 @@ static void prefetch_list(const struct ivf *f, uint32_t list)
     }
 }
 
-/* Marks the places of a list whose rows are allowed, a word a block; returns how many. */
-static size_t mark_list(const struct ivf *f, struct native_scratch *s, uint32_t list, const uint64_t *allow)
+/* Marks the places of a stretch whose rows are allowed, a word a block; returns how many. */
+static size_t mark_stretch(struct native_scratch *s, const struct stretch *stretch, const uint64_t *allow)
 {
-    const uint32_t *rows = f->rows + (size_t)f->block_start[list] * PQ_BLOCK;
-    size_t n = f->list_size[list];
+    size_t n = stretch->places;
     size_t count = 0;
     for (size_t first = 0; first < n; first += PQ_BLOCK) {
-        uint32_t mark = rows_allowed(allow, rows + first, n - first < PQ_BLOCK ? n - first : PQ_BLOCK);
+        uint32_t mark = rows_allowed(allow, stretch->rows + first, n - first < PQ_BLOCK ? n - first : PQ_BLOCK);
         s->mark[first / PQ_BLOCK] = mark;
         count += (size_t)__builtin_popcount(mark);
     }
     return count;
 }
 
-/* The marked places of a list; blocks without one are passed over. */
-static void scan_marked(const struct ivf *f, struct native_scratch *s, uint32_t list, float centroid_score,
-                        struct pool *p)
+/* The allowed places of a list; blocks without one are passed over. Returns how many there are. */
+static size_t scan_allowed(const struct native_state *state, struct native_scratch *s, uint32_t list,
+                           float centroid_score, const uint64_t *allow, struct pool *p)
 {
-    size_t first = f->block_start[list];
-    size_t blocks = f->block_start[list + 1] - first;
-    float base = centroid_score + s->table.base;
-    for (size_t block = 0; block < blocks;) {
-        size_t end = block;
-        while (end < blocks && s->mark[end] != 0) {
-            end++;
+    struct stretch stretch;
+    struct stretches pieces = list_stretches(state, s, list);
+    size_t marked = 0;
+    while (stretches_next(&pieces, &stretch)) {
+        size_t here = mark_stretch(s, &stretch, allow);
+        size_t blocks = stretch_blocks(&stretch);
+        marked += here;
+        for (size_t block = 0; here > 0 && block < blocks; block++) {
+            size_t end = block;
+            while (end < blocks && s->mark[end] != 0) {
+                end++;
+            }
+            scan_blocks(&state->ivf, s, &stretch, block, end, s->mark, centroid_score, p);
+            block = end;
         }
-        if (end == block) {
-            block++;
-            continue;
-        }
-        size_t done;
-        size_t n = pq_scan(&f->pq, &s->table, f->codes + (first + block) * pq_block_bytes(&f->pq), end - block,
-                           sum_floor(&s->table, centroid_score, p->floor), ROOM, s->place, s->sum, &done);
-        for (size_t i = 0; i < n; i++) {
-            uint32_t place = (uint32_t)(block * PQ_BLOCK) + s->place[i];
-            p->score[p->n] = base + s->table.step * (float)s->sum[i];
-            p->place[p->n] = (uint32_t)(first * PQ_BLOCK) + place;
-            p->n += s->mark[place / PQ_BLOCK] >> place % PQ_BLOCK & 1;
-        }
-        if (p->n >= POOL_TIMES * p->wanted) {
-            pool_shrink(p);
-        }
-        block += done;
     }
+    return marked;
 }
 
 /* Sorts the best `most` lists by s->centroid_scores into s->lists; those with NaN are left out. */
@@ -270,7 +284,7 @@ static void keep_lists_with_allowed(const struct native_state *state, struct nat
 {
     enum { SAMPLE = 4096 };
     const struct ivf *f = &state->ivf;
-    size_t words = (f->n + 63) / 64;
+    size_t words = (r->end + 63) / 64;
     size_t step = r->n_allow / SAMPLE + 1; /* of allowed rows */
     size_t next = 0;
     size_t seen = 0;
@@ -297,20 +311,20 @@ struct progress_of {
 };
 
 /* Looks into ordered lists [begin, end), until the goal is reached. */
-static void scan_allowed_lists(const struct ivf *f, struct native_scratch *s, size_t begin, size_t end,
+static void scan_allowed_lists(const struct native_state *state, struct native_scratch *s, size_t begin, size_t end,
                                const struct engine_request *r, struct progress_of *progress, struct pool *pool)
 {
-    double share = (double)r->n_allow / (double)f->n;
+    double share = (double)r->n_allow / (double)r->n;
     for (size_t i = begin; i < end && progress->seen < progress->goal; i++) {
         uint32_t list = s->lists[i].row;
         if (i + 1 < end) {
-            prefetch_list(f, s->lists[i + 1].row);
+            prefetch_list(&state->ivf, s->lists[i + 1].row);
         }
-        size_t marked = mark_list(f, s, list, r->allow);
+        size_t marked = scan_allowed(state, s, list, s->lists[i].score, r->allow, pool);
         s->centroid_scores[list] = NAN; /* done */
         if (marked > 0) {
-            scan_marked(f, s, list, s->lists[i].score, pool);
-            progress->seen += fmin(1, (double)marked / (share * (double)f->list_size[list]));
+            double size = (double)tail_list_size(&state->ivf, state->tail.f == NULL ? NULL : &state->tail, list);
+            progress->seen += fmin(1, (double)marked / (share * size));
         }
     }
 }
@@ -319,7 +333,7 @@ static void scan_allowed_lists(const struct ivf *f, struct native_scratch *s, si
  * lists: how many more was measured when the index was built. */
 static double lists_under_filter(const struct ivf *f, const struct engine_request *r)
 {
-    double wider = pow((double)f->n / (double)r->n_allow, (double)*f->spread);
+    double wider = pow((double)r->n / (double)r->n_allow, (double)*f->spread);
     return fmin(ceil((double)r->effort * wider), (double)f->n_lists);
 }
 
@@ -334,26 +348,27 @@ static void search_allowed(const struct native_state *state, struct native_scrat
     size_t goal = (size_t)progress.goal;
     size_t lists = order_lists(f, s, NEAR * goal);
     size_t first = goal < lists ? goal : lists;
-    scan_allowed_lists(f, s, 0, first, r, &progress, pool);
+    scan_allowed_lists(state, s, 0, first, r, &progress, pool);
     if (progress.seen > progress.goal / 4) {
-        scan_allowed_lists(f, s, first, lists, r, &progress, pool);
+        scan_allowed_lists(state, s, first, lists, r, &progress, pool);
     }
     if (progress.seen < progress.goal && lists < f->n_lists) {
         keep_lists_with_allowed(state, s, r);
         progress.goal = FAR * progress.goal - progress.seen;
         lists = order_lists(f, s, FAR * goal);
-        scan_allowed_lists(f, s, 0, lists, r, &progress, pool);
+        scan_allowed_lists(state, s, 0, lists, r, &progress, pool);
     }
 }
 
-static void search_all(const struct ivf *f, struct native_scratch *s, size_t effort, struct pool *pool)
+static void search_all(const struct native_state *state, struct native_scratch *s, size_t effort, struct pool *pool)
 {
+    const struct ivf *f = &state->ivf;
     size_t lists = order_lists(f, s, effort);
     for (size_t i = 0; i < lists; i++) {
         if (i + 1 < lists) {
             prefetch_list(f, s->lists[i + 1].row);
         }
-        scan_list(f, s, s->lists[i].row, s->lists[i].score, pool);
+        scan_list(state, s, s->lists[i].row, s->lists[i].score, pool);
     }
 }
 
@@ -382,19 +397,20 @@ static size_t engine_search(const struct ann *index, struct ann_workspace *ws, c
     if (r->allow != NULL) {
         search_allowed(state, s, r, &pool);
     } else {
-        search_all(f, s, r->effort, &pool);
+        search_all(state, s, r->effort, &pool);
     }
     pool_shrink(&pool);
     size_t size = 64;
     while (size < 2 * pool.n) {
         size *= 2;
     }
-    return resolve(f, &pool, s->copies, size, ws->candidates);
+    return resolve(state, &pool, s->copies, size, ws->candidates);
 }
 
-static size_t longest_list(const struct ivf *f)
+/* In blocks. */
+static size_t longest_stretch(const struct ivf *f)
 {
-    size_t blocks = 0;
+    size_t blocks = TAIL_BLOCKS;
     for (uint32_t j = 0; j < f->n_lists; j++) {
         size_t n = f->block_start[j + 1] - f->block_start[j];
         blocks = n > blocks ? n : blocks;
@@ -429,10 +445,12 @@ static int engine_workspace_init(const struct ann *index, struct ann_workspace *
     s->pool_place = mem_array(pool_size, sizeof *s->pool_place);
     s->pool_bin = mem_array(pool_size, sizeof *s->pool_bin);
     s->copies = mem_array(s->copies_size, sizeof *s->copies);
-    s->mark = mem_array(longest_list(f), sizeof *s->mark);
+    s->copy = mem_array(pq_block_bytes(&f->pq), 1);
+    s->mark = mem_array(longest_stretch(f), sizeof *s->mark);
     s->holds = mem_array(f->n_lists, sizeof *s->holds);
-    bool complete = s->mark != NULL && s->holds != NULL && s->centroid_scores != NULL && s->lists != NULL &&
-                    s->pool_score != NULL && s->pool_place != NULL && s->pool_bin != NULL && s->copies != NULL;
+    bool complete = s->copy != NULL && s->mark != NULL && s->holds != NULL && s->centroid_scores != NULL &&
+                    s->lists != NULL && s->pool_score != NULL && s->pool_place != NULL && s->pool_bin != NULL &&
+                    s->copies != NULL;
     return complete ? 0 : err_nomem(e);
 }
 
@@ -444,6 +462,7 @@ static void engine_workspace_release(struct ann_workspace *ws)
         mem_free(ws->native->pool_score);
         mem_free(ws->native->pool_place);
         mem_free(ws->native->pool_bin);
+        mem_free(ws->native->copy);
         mem_free(ws->native->mark);
         mem_free(ws->native->holds);
         mem_free(ws->native->copies);
@@ -486,7 +505,7 @@ static size_t engine_cost(const struct ann *index, const struct engine_request *
     return (size_t)(codes + 1.5 * (double)request->depth + (double)f->n_lists / CENTROIDS_A_ROW);
 }
 
-/* --- building and files ------------------------------------------------------------------------------------------- */
+/* --- memory ------------------------------------------------------------------------------------------- */
 
 static size_t ivf_bytes(const struct ivf *f)
 {
@@ -499,10 +518,11 @@ static size_t ivf_bytes(const struct ivf *f)
 }
 
 /* Where rows are, for searches that look for some of them. */
-static int note_lists(struct native_state *s, struct err *e)
+static int note_lists(struct native_state *s, size_t rows_most, struct err *e)
 {
     const struct ivf *f = &s->ivf;
-    s->list_of = mem_array(f->n, sizeof *s->list_of);
+    s->n_list_of = rows_most;
+    s->list_of = mem_array(rows_most, sizeof *s->list_of);
     if (s->list_of == NULL) {
         return err_nomem(e);
     }
@@ -514,6 +534,66 @@ static int note_lists(struct native_state *s, struct err *e)
     }
     return 0;
 }
+
+/* --- changes ------------------------------------------------------------------------------------------------------ */
+
+static int engine_make_room(struct ann *index, struct err *e)
+{
+    struct native_state *s = index->state;
+    size_t rows = ann_rows_most(index);
+    if (s->ivf.n == 0) {
+        return 0;
+    }
+    if (s->n_list_of < rows) {
+        uint16_t *list_of = mem_resize(s->list_of, s->n_list_of, rows, sizeof *list_of);
+        if (list_of == NULL) {
+            return err_nomem(e);
+        }
+        s->list_of = list_of;
+        s->n_list_of = rows;
+    }
+    if (tail_init(&s->tail, &s->ivf, index->changes->room, e) != 0) {
+        tail_release(&s->tail);
+        return -1;
+    }
+    index->in_engine = true;
+    return 0;
+}
+
+static int engine_build_rows(struct ann *index, const struct ann_vectors *vectors, const uint32_t *rows,
+                             const struct ann_build_options *options, struct err *e)
+{
+    struct native_state *s = index->state = mem_array(1, sizeof *s);
+    if (s == NULL) {
+        return err_nomem(e);
+    }
+    if (vectors->n == 0) {
+        return 0;
+    }
+    if (ivf_build(&s->ivf, vectors, options, e) != 0) {
+        return -1;
+    }
+    ivf_renumber(&s->ivf, rows);
+    if (note_lists(s, ann_rows_most(index), e) != 0) {
+        return -1;
+    }
+    index->bytes = ivf_bytes(&s->ivf) + s->n_list_of * sizeof *s->list_of;
+    return 0;
+}
+
+static void engine_add(struct ann *index, const float *vectors, size_t n, uint32_t first_row)
+{
+    struct native_state *s = index->state;
+    for (size_t done = 0; done < n; done += IVF_ASSIGN_ROWS) {
+        size_t rows = n - done < IVF_ASSIGN_ROWS ? n - done : IVF_ASSIGN_ROWS;
+        tail_add(&s->tail, vectors + done * s->ivf.dim, rows, first_row + (uint32_t)done);
+        for (size_t i = 0; i < rows; i++) {
+            s->list_of[first_row + done + i] = (uint16_t)s->tail.list[0][i];
+        }
+    }
+}
+
+/* --- building ----------------------------------------------------------------------------------------------------- */
 
 static int engine_build(struct ann *index, const struct ann_build_options *options, struct err *e)
 {
@@ -528,10 +608,11 @@ static int engine_build(struct ann *index, const struct ann_build_options *optio
     if (s == NULL) {
         return err_nomem(e);
     }
-    if (index->vectors.n > 0 && (ivf_build(&s->ivf, &index->vectors, options, e) != 0 || note_lists(s, e) != 0)) {
+    if (index->vectors.n > 0 &&
+        (ivf_build(&s->ivf, &index->vectors, options, e) != 0 || note_lists(s, index->vectors.n, e) != 0)) {
         return -1;
     }
-    index->bytes = ivf_bytes(&s->ivf) + s->ivf.n * sizeof *s->list_of;
+    index->bytes = ivf_bytes(&s->ivf) + s->n_list_of * sizeof *s->list_of;
     return 0;
 }
 
@@ -546,10 +627,13 @@ static void engine_close(struct ann *index)
     } else {
         ivf_release(&s->ivf);
     }
+    tail_release(&s->tail);
     mem_free(s->list_of);
     mem_free(s);
     index->state = NULL;
 }
+
+/* --- files -------------------------------------------------------------------------------------------------------- */
 
 /* The arrays of an index in the order of its file. */
 struct piece {
@@ -634,7 +718,7 @@ static int engine_open(struct ann *index, const char *path, struct err *e)
     int rc = 0;
     if (header.kind == INDEXFILE_NATIVE) {
         rc = open_ivf(s, &header, e);
-        rc = rc == 0 ? note_lists(s, e) : rc;
+        rc = rc == 0 ? note_lists(s, index->vectors.n, e) : rc;
     } else if (header.kind != INDEXFILE_EMPTY || index->vectors.n > 0) {
         rc = err_set(e, "not an index of the native engine");
     }
@@ -661,6 +745,9 @@ const struct ann_engine ann_native_engine = {
     .workspace_release = engine_workspace_release,
     .search = engine_search,
     .masks = true,
+    .make_room = engine_make_room,
+    .add = engine_add,
+    .build_rows = engine_build_rows,
     .shared = engine_shared,
     .share = engine_share,
 };

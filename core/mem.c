@@ -85,6 +85,24 @@ char *mem_strdup(const char *text)
     return mem_strndup(text, strlen(text));
 }
 
+void *mem_reserve(size_t count, size_t size)
+{
+    size_t bytes;
+    if (fails_now() || __builtin_mul_overflow(count, size, &bytes)) {
+        return NULL;
+    }
+    void *p =
+        mmap(NULL, bytes == 0 ? 1 : bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+void mem_unreserve(void *array, size_t count, size_t size)
+{
+    if (array != NULL) {
+        munmap(array, count * size == 0 ? 1 : count * size);
+    }
+}
+
 void mem_free(void *pointer)
 {
     free(pointer);

@@ -2,7 +2,7 @@
  * core/mem.h: allocation with overflow checks, 64-byte alignment for vectors, and fault injection for tests.
  *
  * Every function returns NULL when memory is short; nothing here exits. Counts multiply with an overflow check.
- * Everything is released by mem_free. Thread-safe.
+ * Everything is released by mem_free, unless it says otherwise. Thread-safe.
  */
 #ifndef CORE_MEM_H
 #define CORE_MEM_H
@@ -18,6 +18,11 @@ void *mem_resize(void *array, size_t old_count, size_t count, size_t size);
 /* New copy of `length` bytes with a '\0' behind them. */
 char *mem_strndup(const char *text, size_t length);
 char *mem_strdup(const char *text);
+
+/* New array of zeros that takes memory only where it has been written to: room for what may come. 4096-byte aligned.
+ * mem_unreserve with the same numbers gives it back; NULL is fine. */
+void *mem_reserve(size_t count, size_t size);
+void mem_unreserve(void *array, size_t count, size_t size);
 
 void mem_free(void *pointer);
 
