@@ -8,7 +8,8 @@
  *   / k candidates are needed to keep the recall of the effort. x is not known beforehand. The first attempt makes room for an
  *   eighth of base more; when more excluded rows turn up, the next one asks for what they need and a quarter more, as it will
  *   find more of them. Two attempts are the rule. Of thousands of excluded rows most are nowhere near the top, and then cost
- *   nothing: only what stands among the best is looked up.
+ *   nothing: only what stands among the best is looked up. Fewer candidates than were asked for don't mean that there are no
+ *   more: the native engine merges the copies of a row.
  *
  *   Under a filter, engines that can (`masks`) propose allowed rows only, and look wider for them by themselves; of others the
  *   candidates that are not allowed are dropped like excluded ones.
@@ -370,7 +371,7 @@ static size_t search_candidates(const struct ann *index, struct ann_workspace *w
         }
         size_t chosen = candidates_select(index, query, ws->candidates, kept, hits, &excluded);
         size_t needed = depth_for_rank(base, query->k, excluded + dropped);
-        if (request.depth >= needed || found < request.depth) {
+        if (request.depth >= needed) {
             *filtered = query->allow != NULL || excluded > 0;
             return chosen;
         }
