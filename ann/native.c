@@ -4,7 +4,7 @@
  *
  * Effort is the number of lists that a search looks into, an argument of every search. What is re-ranked grows with it: a
  * list more is worth little when the codes, and not the lists, are what loses the best rows. Asked for more candidates
- * (excluded rows stood among them), a search looks into more lists in proportion.
+ * (excluded rows stood among them), a search looks into more lists in proportion; and into more when the lists are short.
  *
  * Lists come best centroid first, so that the candidates' threshold is high from the first list on and later ones are
  * mostly compared and passed over. The pool of candidates is three times as large as what is wanted; when it is full, the best
@@ -211,14 +211,18 @@ static struct stretches list_stretches(const struct native_state *state, const s
         .f = &state->ivf, .t = state->tail.f == NULL ? NULL : &state->tail, .list = list, .copy = s->copy};
 }
 
-static void scan_list(const struct native_state *state, struct native_scratch *s, uint32_t list, float centroid_score,
-                      struct pool *p)
+/* Returns the list's places. */
+static size_t scan_list(const struct native_state *state, struct native_scratch *s, uint32_t list, float centroid_score,
+                        struct pool *p)
 {
     struct stretch stretch;
     struct stretches pieces = list_stretches(state, s, list);
+    size_t places = 0;
     while (stretches_next(&pieces, &stretch)) {
         scan_blocks(&state->ivf, s, &stretch, 0, stretch_blocks(&stretch), NULL, centroid_score, p);
+        places += stretch.places;
     }
+    return places;
 }
 
 /* Asks for the beginning of a list's codes; the scan asks for the rest as it goes. */
@@ -360,15 +364,23 @@ static void search_allowed(const struct native_state *state, struct native_scrat
     }
 }
 
+/* The best `effort` lists, and more until as many places were seen as candidates are wanted: lists of rows much longer than
+ * the others are short, and a search that came back with too few rows would be repeated as an exact scan. */
 static void search_all(const struct native_state *state, struct native_scratch *s, size_t effort, struct pool *pool)
 {
     const struct ivf *f = &state->ivf;
-    size_t lists = order_lists(f, s, effort);
-    for (size_t i = 0; i < lists; i++) {
-        if (i + 1 < lists) {
-            prefetch_list(f, s->lists[i + 1].row);
+    size_t seen = 0;
+    for (size_t done = 0, most = effort;; most *= 2) {
+        size_t lists = order_lists(f, s, most);
+        for (; done < lists && (done < effort || seen < pool->wanted); done++) {
+            if (done + 1 < lists) {
+                prefetch_list(f, s->lists[done + 1].row);
+            }
+            seen += scan_list(state, s, s->lists[done].row, s->lists[done].score, pool);
         }
-        scan_list(state, s, s->lists[i].row, s->lists[i].score, pool);
+        if (seen >= pool->wanted || lists < most) {
+            return;
+        }
     }
 }
 
