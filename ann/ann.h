@@ -167,7 +167,7 @@ void ann_catch_up(struct ann *compacted);
 struct ann_point {
     size_t effort;
     double recall;
-    double low;          /* recall less its standard error over the queries: what fresh ones may be promised */
+    double low; /* lower end of its one-sided 95 % interval over the queries: what fresh ones may be promised */
     double microseconds; /* a query, of one thread, while as many as were asked for searched */
 };
 

@@ -438,6 +438,29 @@ static void tuning_reaches_its_target(void **state)
     ann_set_effort(w->index, 0);
 }
 
+/* Of the recalls of single queries. */
+static void the_low_end_of_recall(void **state)
+{
+    struct world *w = *state;
+    struct err e = ERR_INIT;
+    double sum = 0;
+    double squares = 0;
+    for (size_t i = 0; i < QUERIES; i++) {
+        double recall;
+        assert_int_equal(ann_measure_recall(w->index, w->queries + i * GRAPH_DIM, 1, K, 20, 1, &recall, &e), 0);
+        sum += recall;
+        squares += recall * recall;
+    }
+    double mean = sum / QUERIES;
+    double deviation = sqrt((squares - QUERIES * mean * mean) / (QUERIES - 1));
+    struct ann_truth *truth = ann_truth_new(&w->v, w->queries, QUERIES, K, 1, &e);
+    struct ann_point point;
+    assert_int_equal(ann_measure(w->index, truth, 20, 1, &point, &e), 0);
+    assert_true(fabs(point.recall - mean) < 1e-9 && mean < 1);
+    assert_true(fabs(point.low - (mean - 1.645 * deviation / sqrt(QUERIES))) < 1e-9);
+    ann_truth_free(truth);
+}
+
 /* Every allocation fails once: an error, nothing leaked, and the next try works. */
 static void short_memory(void **state)
 {
@@ -478,6 +501,7 @@ int main(void)
         cmocka_unit_test(floors),
         cmocka_unit_test(large_k_and_effort_are_answered_exactly),
         cmocka_unit_test(tuning_reaches_its_target),
+        cmocka_unit_test(the_low_end_of_recall),
         cmocka_unit_test(short_memory),
     };
     return cmocka_run_group_tests(tests, world_setup, world_teardown);
