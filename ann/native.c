@@ -101,8 +101,8 @@ static void pool_shrink(struct pool *p)
     }
     float least, most;
     find_range(p->score, p->n, &least, &most);
-    float scale = (float)(POOL_BINS - 1) / (most - least);
-    scale = most > least && isfinite(scale) ? scale : 0;
+    float scale = most > least ? (float)(POOL_BINS - 1) / (most - least) : 0;
+    scale = isfinite(scale) ? scale : 0;
     find_bins(p->score, p->n, least, scale, p->bin);
     memset(p->count, 0, POOL_BINS * sizeof *p->count);
     for (size_t i = 0; i < p->n; i++) {

@@ -1,5 +1,6 @@
 #include "ann/pq.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -157,9 +158,11 @@ void pq_table_make(const struct pq *pq, struct pq_table *table, const float *que
         widest = fmaxf(widest, most - least[p]);
         table->base += least[p];
     }
-    table->step = widest > 0 ? widest / 255.0f : 1.0f;
+    float step = widest / 255.0f;
+    table->step = step >= FLT_MIN ? step : 1.0f;
     float scale = 1.0f / table->step;
     for (size_t i = 0; i < (size_t)pq->parts * PQ_CENTERS; i++) {
-        table->byte[i] = (uint8_t)((product[i] - least[i / PQ_CENTERS]) * scale + 0.5f);
+        float x = (product[i] - least[i / PQ_CENTERS]) * scale + 0.5f;
+        table->byte[i] = (uint8_t)(x < 256.0f ? x : 0.0f); /* 0 where products overflowed */
     }
 }

@@ -218,6 +218,25 @@ static void rows_that_are_all_equal(void **state)
     assert_true(table.base == 0 && sums[0] == 0);
 }
 
+/* Products beyond a float's range, and so small that their step is none: bytes stay 0. make ubsan sees what is converted. */
+static void products_out_of_range(void **state)
+{
+    (void)state;
+    static const float pairs[][2] = {{3e38f, 1e30f}, {-3e38f, 1e30f}, {1e-30f, 1e-15f}};
+    struct pq pq = pq_shape(2);
+    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
+        float centers[2 * PQ_CENTERS] = {0};
+        float query[2] = {pairs[i][1], 0};
+        struct pq_table table;
+        centers[1] = pairs[i][0];
+        pq.centers = centers;
+        pq_table_make(&pq, &table, query);
+        for (size_t j = 0; j < 2 * PQ_CENTERS; j++) {
+            assert_int_equal(table.byte[j], 0);
+        }
+    }
+}
+
 static void short_memory(void **state)
 {
     (void)state;
@@ -235,9 +254,13 @@ static void short_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(codes_name_the_nearest_center), cmocka_unit_test(codes_are_close),
-        cmocka_unit_test(sums_are_inner_products),       cmocka_unit_test(scans_equal_the_plain_one),
-        cmocka_unit_test(rows_that_are_all_equal),       cmocka_unit_test(short_memory),
+        cmocka_unit_test(codes_name_the_nearest_center),
+        cmocka_unit_test(codes_are_close),
+        cmocka_unit_test(sums_are_inner_products),
+        cmocka_unit_test(scans_equal_the_plain_one),
+        cmocka_unit_test(rows_that_are_all_equal),
+        cmocka_unit_test(products_out_of_range),
+        cmocka_unit_test(short_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
