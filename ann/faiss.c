@@ -360,7 +360,7 @@ static int open_graph(struct faiss_state *s, const struct indexfile_header *h, c
                               .links = (const int32_t *)(const void *)payload,
                               .upper_start = (const uint32_t *)(const void *)(payload + links),
                               .upper = (const int32_t *)(const void *)(payload + fixed)};
-    if (s->graph.upper_start[h->n] != (h->payload - fixed) / sizeof(int32_t)) {
+    if (s->graph.upper_start[h->n] * sizeof(int32_t) != h->payload - fixed) {
         return err_set(e, "the graph does not fill its file");
     }
     return graph_check(&s->graph, e);

@@ -16,7 +16,7 @@ _Static_assert(sizeof(struct indexfile_header) <= INDEXFILE_HEADER, "the header 
 
 /* Eight independent lanes of multiply-and-xor: every step is a bijection of its lane, so a single changed word always
  * changes the result, at the speed of memory. */
-static uint64_t checksum(const unsigned char *bytes, size_t size)
+uint64_t indexfile_checksum(const unsigned char *bytes, size_t size)
 {
     uint64_t lane[LANES];
     for (uint64_t i = 0; i < LANES; i++) {
@@ -48,14 +48,15 @@ static uint64_t fingerprint(const struct ann_vectors *v)
     size_t rows = v->n < FINGERPRINT_ROWS ? v->n : FINGERPRINT_ROWS;
     for (size_t i = 0; i < rows; i++) {
         size_t row = rows == 1 ? 0 : i * (v->n - 1) / (rows - 1);
-        sum = rng_mix(sum ^ checksum((const unsigned char *)(v->data + row * v->dim), v->dim * sizeof(float)));
+        sum =
+            rng_mix(sum ^ indexfile_checksum((const unsigned char *)(v->data + row * v->dim), v->dim * sizeof(float)));
     }
     return sum;
 }
 
 static uint64_t header_checksum(const struct indexfile_header *h)
 {
-    return checksum((const unsigned char *)h, offsetof(struct indexfile_header, header_checksum));
+    return indexfile_checksum((const unsigned char *)h, offsetof(struct indexfile_header, header_checksum));
 }
 
 FILE *indexfile_create(const char *path, struct err *e)
@@ -91,7 +92,7 @@ static int finish(FILE *file, const char *path, struct indexfile_header *h, cons
     h->dim = vectors->dim;
     h->vectors = fingerprint(vectors);
     h->payload = map.size - INDEXFILE_HEADER;
-    h->payload_checksum = checksum(map.data + INDEXFILE_HEADER, h->payload);
+    h->payload_checksum = indexfile_checksum(map.data + INDEXFILE_HEADER, h->payload);
     h->header_checksum = header_checksum(h);
     file_map_close(&map);
     if (pwrite(fileno(file), h, sizeof *h, 0) != (ssize_t)sizeof *h || fsync(fileno(file)) != 0) {
@@ -152,7 +153,7 @@ int indexfile_open(struct file_map *map, struct indexfile_header *header, const 
         memcpy(header, map->data, sizeof *header);
         rc = header_check(header, map->size, vectors, path, e);
     }
-    if (rc == 0 && checksum(map->data + INDEXFILE_HEADER, header->payload) != header->payload_checksum) {
+    if (rc == 0 && indexfile_checksum(map->data + INDEXFILE_HEADER, header->payload) != header->payload_checksum) {
         rc = err_set(e, "%s: damaged (checksum of %llu bytes)", path, (unsigned long long)header->payload);
     }
     if (rc != 0) {

@@ -4,11 +4,13 @@
  * 512 bytes of header, then the payload that its `kind` says. Native byte order (x86-64: little endian), recorded and
  * checked. Two 64-bit checksums, of the header and of the payload, find damage by accident: a file cut, flipped or
  * mixed up is refused before anybody interprets it. They are no protection against somebody who forges a file: graphs
- * are checked link by link and stay safe, but the other payloads are read by faiss, which trusts them.
+ * and the native engine's lists are checked number by number and stay safe (tests/fuzz/fuzz_index.c), but the other payloads
+ * are read by faiss, which trusts them.
  */
 #ifndef ANN_INDEXFILE_H
 #define ANN_INDEXFILE_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -41,6 +43,9 @@ struct indexfile_header {
     char factory[FACTORY_MAX];
     uint64_t header_checksum; /* of everything above */
 };
+
+/* Of both parts: of the payload, and of the header up to its own field. */
+uint64_t indexfile_checksum(const unsigned char *bytes, size_t size);
 
 /* A new file (an existing one is an error), placed where the payload begins. NULL on failure. */
 FILE *indexfile_create(const char *path, struct err *e);

@@ -480,14 +480,17 @@ void ivf_renumber(struct ivf *f, const uint32_t *number)
 
 int ivf_check(const struct ivf *f, size_t blocks, struct err *e)
 {
+    if (blocks > UINT32_MAX / PQ_BLOCK) {
+        return err_set(e, "the index has more than 2^32 places");
+    }
     for (uint32_t j = 0; j < f->n_lists; j++) {
         if (f->block_start[j] > f->block_start[j + 1] || f->block_start[j + 1] > blocks) {
             return err_set(e, "list %u of the index ends before it begins, or behind the others", j);
         }
         size_t places = (size_t)(f->block_start[j + 1] - f->block_start[j]) * PQ_BLOCK;
         const uint32_t *rows = f->rows + (size_t)f->block_start[j] * PQ_BLOCK;
-        if (f->list_size[j] > places) {
-            return err_set(e, "list %u of the index is larger than its blocks", j);
+        if (f->list_size[j] > places || places - f->list_size[j] >= PQ_BLOCK) {
+            return err_set(e, "the size of list %u of the index is not that of its blocks", j);
         }
         for (size_t i = 0; i < f->list_size[j]; i++) {
             if (rows[i] >= f->n) {

@@ -29,7 +29,7 @@ struct ivf {
     struct pq pq;
     const float *centroids;      /* [n_lists, dim] */
     const uint32_t *block_start; /* [n_lists + 1] in blocks of PQ_BLOCK places; ascending */
-    const uint32_t *list_size;   /* [n_lists] places in use, from the first on */
+    const uint32_t *list_size;   /* [n_lists] places in use, from the first on; in every block at least one */
     const uint32_t *rows;        /* [blocks, PQ_BLOCK] */
     const uint8_t *codes;        /* [blocks, pq_block_bytes] */
     const float *spread; /* [1] results x times as many lie in lists x^spread times as many: 0 to 1, by measurement */

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 #include <cmocka.h>
 
 #include "ann/ann.h"
+#include "ann/indexfile.h"
 #include "core/fileio.h"
 #include "core/mem.h"
 #include "core/rng.h"
@@ -369,6 +371,30 @@ static void damaged_files_are_refused(void **state)
     assert_refused(w->directory, &few, "");
 }
 
+/* With good checksums, too: a byte behind the graph. */
+static void forged_graphs_are_refused(void **state)
+{
+    struct world *w = *state;
+    struct ann_vectors few = {w->v.data, 200, DIM};
+    struct indexfile_header h;
+    char *path = scratch(w, "index");
+    struct ann *index = build(&few, "HNSW4", 1);
+    save(index, path);
+    ann_free(index);
+    size_t size;
+    unsigned char *bytes = (unsigned char *)file_read(path, 1 << 20, &size, NULL); /* and a '\0' behind them */
+    assert_non_null(bytes);
+    memcpy(&h, bytes, sizeof h);
+    h.payload++;
+    h.payload_checksum = indexfile_checksum(bytes + INDEXFILE_HEADER, h.payload);
+    h.header_checksum = indexfile_checksum((unsigned char *)&h, offsetof(struct indexfile_header, header_checksum));
+    memcpy(bytes, &h, sizeof h);
+    write_bytes(path, (char *)bytes, size + 1);
+    assert_refused(path, &few, "does not fill");
+    mem_free(bytes);
+    mem_free(path);
+}
+
 static void short_memory_when_opening(void **state)
 {
     struct world *w = *state;
@@ -466,8 +492,8 @@ int main(void)
         cmocka_unit_test(refused_factories),         cmocka_unit_test(same_input_same_file),
         cmocka_unit_test(progress_is_reported),      cmocka_unit_test(other_vectors_are_refused),
         cmocka_unit_test(existing_files_are_kept),   cmocka_unit_test(damaged_files_are_refused),
-        cmocka_unit_test(short_memory_when_opening), cmocka_unit_test(no_vectors_round_trip),
-        cmocka_unit_test(concurrent_searches),
+        cmocka_unit_test(forged_graphs_are_refused), cmocka_unit_test(short_memory_when_opening),
+        cmocka_unit_test(no_vectors_round_trip),     cmocka_unit_test(concurrent_searches),
     };
     return cmocka_run_group_tests(tests, world_setup, world_teardown);
 }

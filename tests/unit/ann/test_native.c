@@ -355,8 +355,13 @@ static void forged_lists_are_refused(void **state)
     rows[40] = 8;
     size[0] = PQ_BLOCK + 1;
     assert_int_equal(ivf_check(&f, 2, &e), -1);
+    size[0] = 0; /* a block without a row: a search under a filter would look into it */
+    assert_int_equal(ivf_check(&f, 2, &e), -1);
     size[0] = 1;
     assert_int_equal(ivf_check(&f, 2, &e), 0);
+    err_clear(&e);
+    assert_int_equal(ivf_check(&f, (size_t)1 << 27, &e), -1);
+    assert_non_null(strstr(e.message, "2^32")); /* places have 32 bits */
     start[1] = 3;
     assert_int_equal(ivf_check(&f, 2, &e), -1);
     start[1] = 1;
