@@ -371,7 +371,7 @@ static size_t search_candidates(const struct ann *index, struct ann_workspace *w
         }
         size_t chosen = candidates_select(index, query, ws->candidates, kept, hits, &excluded);
         size_t needed = depth_for_rank(base, query->k, excluded + dropped);
-        if (request.depth >= needed) {
+        if (request.depth >= smaller(needed, most)) { /* more than `most`: rows were removed meanwhile */
             *filtered = query->allow != NULL || excluded > 0;
             return chosen;
         }
