@@ -114,8 +114,8 @@ int ann_search(const struct ann *index, struct ann_workspace *ws, const struct a
 
 /* Several queries at once, for callers that have them: the same answers as one by one, exact ones to the bit; of approximate ones
  * the native engine may look into another list where two centroids are as near. Exact queries share a scan, at a fraction of its
- * cost each. hits[i] has room for queries[i].k. A batch belongs to one thread, like a
- * workspace. */
+ * cost each. hits[i] has room for queries[i].k. A batch belongs to one thread, like a workspace, and holds one: a caller that has one
+ * query now and several then needs nothing else. */
 struct ann_batch;
 struct ann_batch *ann_batch_new(const struct ann *index, size_t max_k, struct err *e);
 void ann_batch_free(struct ann_batch *b);

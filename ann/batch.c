@@ -9,7 +9,8 @@
  * each query keeps the best KEPT(k) rows by it, these are scored as everywhere else, and the k best of them are the answer if
  * no dropped row can belong to it: both sums are within dim * 2^-24 * |q| |x| of the true one (Higham, Accuracy and
  * Stability of Numerical Algorithms, 2002, 3.5), so a dropped row has at most the worst kept score and twice that. Where
- * too many rows are that close (duplicates by the thousand), the query is scanned by itself.
+ * too many rows are that close (duplicates by the thousand), the query is scanned by itself. So is one whose filter lets few
+ * rows through: reading those takes less than its share of the product.
  */
 #include <math.h>
 #include <string.h>
@@ -18,7 +19,12 @@
 #include "core/mem.h"
 #include "core/vecmath.h"
 
-enum { SHARED_QUERIES = 64, SHARED_ROWS = 1024 };
+enum {
+    SHARED_QUERIES = 64,
+    SHARED_ROWS = 1024,
+    SHARED_KEPT = 1 << 17, /* rows kept by all queries of a scan together, unless one alone needs more */
+    FEW_ALLOWED = 32       /* a filter that lets one row in so many through, or fewer, is better scanned by itself */
+};
 
 struct ann_batch {
     struct ann_workspace *ws;
@@ -26,7 +32,7 @@ struct ann_batch {
     float *vectors;        /* [SHARED_QUERIES, dim] */
     float *scores;         /* [SHARED_QUERIES, SHARED_ROWS] */
     float *numbers;        /* [SHARED_QUERIES, engine->shared] */
-    struct scored *kept;   /* [SHARED_QUERIES, kept_for(max_k)] */
+    struct scored *kept;   /* [kept_room(max_k)] */
     size_t *shared;        /* [SHARED_QUERIES] numbers of the queries that share a scan */
     struct topk *best;     /* [SHARED_QUERIES] */
     size_t *next_excluded; /* [SHARED_QUERIES] */
@@ -35,6 +41,13 @@ struct ann_batch {
 static size_t kept_for(size_t k)
 {
     return k + k / 4 + 32;
+}
+
+static size_t kept_room(size_t max_k)
+{
+    size_t one = kept_for(max_k);
+    size_t all = one < SHARED_KEPT / SHARED_QUERIES ? one * SHARED_QUERIES : SHARED_KEPT;
+    return one > all ? one : all;
 }
 
 struct ann_batch *ann_batch_new(const struct ann *index, size_t max_k, struct err *e)
@@ -50,7 +63,7 @@ struct ann_batch *ann_batch_new(const struct ann *index, size_t max_k, struct er
     b->scores = mem_array((size_t)SHARED_QUERIES * SHARED_ROWS, sizeof *b->scores);
     size_t numbers = index->engine->shared == NULL ? 0 : index->engine->shared(index);
     b->numbers = mem_array(SHARED_QUERIES * numbers, sizeof *b->numbers);
-    b->kept = mem_array(SHARED_QUERIES * kept_for(max_k), sizeof *b->kept);
+    b->kept = mem_array(kept_room(max_k), sizeof *b->kept);
     b->shared = mem_array(SHARED_QUERIES, sizeof *b->shared);
     b->best = mem_array(SHARED_QUERIES, sizeof *b->best);
     b->next_excluded = mem_array(SHARED_QUERIES, sizeof *b->next_excluded);
@@ -139,17 +152,19 @@ static void scan_piece(const struct ann *index, struct ann_batch *b, const struc
     }
 }
 
-/* n <= SHARED_QUERIES queries, those that b->shared names. */
+/* n <= SHARED_QUERIES queries, those that b->shared names; what they keep fits. */
 static void scan_shared(const struct ann *index, struct ann_batch *b, const struct ann_query *queries, size_t n,
                         struct scored *const *hits, struct ann_answer *answers)
 {
     float longest = 0;
     size_t end = ann_rows(index);
+    struct scored *kept = b->kept;
     struct ann_piece piece[ANN_PIECES];
     gather(b, &index->vectors, queries, n);
     for (size_t i = 0; i < n; i++) {
-        const struct ann_query *query = &queries[b->shared[i]];
-        topk_init(&b->best[i], b->kept + i * kept_for(b->max_k), kept_for(query->k));
+        size_t wanted = kept_for(queries[b->shared[i]].k);
+        topk_init(&b->best[i], kept, wanted);
+        kept += wanted;
     }
     index_pieces(index, end, piece);
     for (size_t i = 0; i < ANN_PIECES; i++) {
@@ -162,7 +177,7 @@ static void scan_shared(const struct ann *index, struct ann_batch *b, const stru
     }
 }
 
-/* n <= SHARED_QUERIES approximate queries, those that b->shared names. */
+/* n <= SHARED_QUERIES queries, those that b->shared names, each by itself but for what the engine shares. */
 static int search_shared(const struct ann *index, struct ann_batch *b, const struct ann_query *queries, size_t n,
                          struct scored *const *hits, struct ann_answer *answers, struct err *e)
 {
@@ -182,6 +197,33 @@ static int search_shared(const struct ann *index, struct ann_batch *b, const str
     return rc;
 }
 
+/* Whether an exact answer comes from a shared scan. */
+static bool is_scanned(const struct ann *index, const struct ann_query *query)
+{
+    return (query->exact || index->engine->exact) &&
+           (query->allow == NULL || query->n_allow > index->vectors.n / FEW_ALLOWED);
+}
+
+/* Names in b->shared the next queries, from *next on, that are answered in one way and fit together; returns how many. */
+static size_t pick(const struct ann *index, struct ann_batch *b, const struct ann_query *queries, size_t count,
+                   bool scanned, size_t *next)
+{
+    size_t n = 0;
+    size_t kept = 0;
+    for (; *next < count && n < SHARED_QUERIES; (*next)++) {
+        const struct ann_query *query = &queries[*next];
+        if (is_scanned(index, query) != scanned) {
+            continue;
+        }
+        kept += kept_for(query->k);
+        if (n > 0 && scanned && kept > kept_room(b->max_k)) {
+            break;
+        }
+        b->shared[n++] = *next;
+    }
+    return n;
+}
+
 int ann_search_batch(const struct ann *index, struct ann_batch *b, const struct ann_query *queries, size_t count,
                      struct scored *const *hits, struct ann_answer *answers, struct err *e)
 {
@@ -190,21 +232,14 @@ int ann_search_batch(const struct ann *index, struct ann_batch *b, const struct 
             return err_prefix(e, "query %zu", i);
         }
     }
-    for (int exact = 0; exact <= 1; exact++) {
-        size_t n = 0;
-        for (size_t i = 0; i < count; i++) {
-            if ((queries[i].exact || index->engine->exact) == (exact != 0)) {
-                b->shared[n++] = i;
-            }
-            if (n == 0 || (n < SHARED_QUERIES && i + 1 < count)) {
-                continue;
-            }
-            if (exact && n > 1) {
+    for (int scanned = 0; scanned <= 1; scanned++) {
+        size_t n;
+        for (size_t next = 0; (n = pick(index, b, queries, count, scanned != 0, &next)) > 0;) {
+            if (scanned != 0 && n > 1) {
                 scan_shared(index, b, queries, n, hits, answers);
             } else if (search_shared(index, b, queries, n, hits, answers, e) != 0) {
                 return -1;
             }
-            n = 0;
         }
     }
     return 0;

@@ -1,3 +1,9 @@
+/*
+ * A group is as many queries in a row as share a scan and as the bench's buffers hold: hits, excluded rows, and the sets of
+ * rows of a few filters. The buffers are as large as the largest request needs alone, or a group of ordinary ones; a batch is
+ * answered group by group. Equal filters (the same for all users of a batch, most often) have one set. Rejected: room for the
+ * largest batch there may be, with as many sets of rows as requests, a bit an item each, for every worker.
+ */
 #include "server/answer.h"
 
 #include <event2/buffer.h>
@@ -42,49 +48,98 @@ size_t answer_guess(const struct query *query)
     return 128 + query->k * (query->fields ? 96 : 48);
 }
 
-static void count(struct metrics *metrics, const struct ann_answer *answer)
+static void count_answer(struct metrics *metrics, const struct ann_answer *answer)
 {
     metric_add(answer->strategy == ANN_STRATEGY_EXACT ? &metrics->searches_exact : &metrics->searches_ann, 1);
     metric_add(&metrics->items, answer->n);
     metric_add(&metrics->incomplete, !answer->complete);
 }
 
-int answer_write(struct workbench *bench, struct metrics *metrics, const struct query *query, const float *vector,
-                 int64_t self, struct json_out *out, struct fault *f)
+/* What is in use of the bench's memory. */
+struct use {
+    size_t hits, exclude, filters;
+    const json_t *filter[FILTER_SETS];
+    size_t n_allow[FILTER_SETS];
+};
+
+/* The number of a filter's set of rows, that of an equal filter before it if there was one; FILTER_SETS: no room. */
+static size_t use_filter(struct workbench *bench, struct use *use, const json_t *filter)
 {
-    const struct bundle *b = bench->snapshot->bundle;
-    struct ann_query search = {
+    for (size_t i = 0; i < use->filters; i++) {
+        if (json_equal(use->filter[i], filter)) {
+            return i;
+        }
+    }
+    if (use->filters < FILTER_SETS) {
+        use->filter[use->filters] = filter;
+        use->n_allow[use->filters] = filter_apply(bench->snapshot->bundle, filter, &bench->filter, use->filters);
+        return use->filters++;
+    }
+    return FILTER_SETS;
+}
+
+/* Adds a query to a group; false: there is no room for it. */
+static bool group_add(struct workbench *bench, struct use *use, const struct query *query, const float *vector,
+                      int64_t self, struct answer_group *g)
+{
+    size_t filter = 0;
+    if (g->n == ANSWER_GROUP || query->k > bench->n_hits - use->hits ||
+        json_array_size(query->exclude) + 1 > bench->n_exclude - use->exclude ||
+        (query->filter && (filter = use_filter(bench, use, query->filter)) == FILTER_SETS)) {
+        return false;
+    }
+    uint32_t *exclude = bench->exclude + use->exclude;
+    g->hits[g->n] = bench->hits + use->hits;
+    g->searches[g->n] = (struct ann_query){
         .vector = vector,
         .k = query->k,
         .effort = query->effort,
         .exact = query->exact,
         .min_score = query->min_score,
-        .exclude = bench->exclude,
-        .n_exclude = request_exclude_rows(b, query->exclude, self, bench->exclude),
+        .exclude = exclude,
+        .n_exclude = request_exclude_rows(bench->snapshot->bundle, query->exclude, self, exclude),
+        .allow = query->filter ? filter_set(&bench->filter, filter) : NULL,
+        .n_allow = query->filter ? use->n_allow[filter] : 0,
     };
-    struct ann_answer answer;
+    use->hits += query->k;
+    use->exclude += g->searches[g->n].n_exclude;
+    g->n++;
+    return true;
+}
+
+int answer_search(struct workbench *bench, struct metrics *metrics, const struct query *queries, size_t count,
+                  const float *vectors, int64_t self, struct answer_group *g, struct fault *f)
+{
+    struct use use = {0};
     struct err e = ERR_INIT;
-    if (query->filter) {
-        search.n_allow = filter_apply(b, query->filter, &bench->filter);
-        search.allow = bench->filter.rows;
-    }
-    if (ann_search(bench->snapshot->index, bench->workspace, &search, bench->hits, &answer, &e) != 0) {
+    size_t dim = bench->snapshot->bundle->dim;
+    g->n = 0;
+    while (g->n < count && group_add(bench, &use, &queries[g->n], vectors + g->n * dim, self, g)) {}
+    if (ann_search_batch(bench->snapshot->index, bench->search, g->searches, g->n, g->hits, g->answers, &e) != 0) {
         log_error("search in model %s: %s", bench->snapshot->version, e.message);
         return fault_set(f, PROBLEM_INTERNAL, "", "the search failed; the log says why");
     }
-    count(metrics, &answer);
+    for (size_t i = 0; i < g->n; i++) {
+        count_answer(metrics, &g->answers[i]);
+    }
+    return 0;
+}
+
+void answer_write(const struct bundle *b, const struct query *query, const struct answer_group *g, size_t i,
+                  struct json_out *out)
+{
+    const struct ann_answer *answer = &g->answers[i];
     json_out_text(out, "\"items\":[");
-    for (size_t i = 0; i < answer.n; i++) {
-        if (i > 0) {
+    for (size_t j = 0; j < answer->n; j++) {
+        if (j > 0) {
             json_out_bytes(out, ",", 1);
         }
-        write_item(b, &bench->hits[i], query->fields, out);
+        write_item(b, &g->hits[i][j], query->fields, out);
     }
     json_out_text(out,
-                  answer.complete ? "],\"complete\":true,\"strategy\":\"" : "],\"complete\":false,\"strategy\":\"");
-    json_out_text(out, ann_strategy_words[answer.strategy]);
+                  answer->complete ? "],\"complete\":true,\"strategy\":\"" : "],\"complete\":false,\"strategy\":\"");
+    json_out_text(out, ann_strategy_words[answer->strategy]);
     json_out_bytes(out, "\"", 1);
-    return 0;
 }
 
 void answer_send(struct http_request *request, struct json_out *out, int status, const struct fault *f)

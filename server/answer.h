@@ -9,10 +9,24 @@
 #include "server/request.h"
 #include "server/workbench.h"
 
-/* Searches for a query's vector [dim] and writes  "items":[...],"complete":...,"strategy":"..."  to `out`. `self`: a row
- * that is left out besides the excluded ones, or -1. Returns 0, or -1 with the fault set; what was written is void then. */
-int answer_write(struct workbench *bench, struct metrics *metrics, const struct query *query, const float *vector,
-                 int64_t self, struct json_out *out, struct fault *f);
+/* Queries that are searched together, so that they share what they can (ann_search_batch), and what was found. */
+enum { ANSWER_GROUP = 64 };
+struct answer_group {
+    size_t n;
+    struct ann_query searches[ANSWER_GROUP];
+    struct scored *hits[ANSWER_GROUP]; /* of the bench */
+    struct ann_answer answers[ANSWER_GROUP];
+};
+
+/* Searches for the first of the queries [count], of vectors [count, dim]: as many as the bench has room for together, which
+ * is g->n, one at least. What was found is valid until the next search. `self`: a row that is left out besides the excluded
+ * ones, or -1. Returns 0, or -1 with the fault set. */
+int answer_search(struct workbench *bench, struct metrics *metrics, const struct query *queries, size_t count,
+                  const float *vectors, int64_t self, struct answer_group *g, struct fault *f);
+
+/* Writes what was found for query number i of the group:  "items":[...],"complete":...,"strategy":"..." */
+void answer_write(const struct bundle *b, const struct query *query, const struct answer_group *g, size_t i,
+                  struct json_out *out);
 
 /* About how many bytes answer_write will write. */
 size_t answer_guess(const struct query *query);

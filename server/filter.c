@@ -12,7 +12,7 @@ int filter_bits_init(struct filter_bits *bits, size_t n_items)
 {
     bits->n_items = n_items;
     bits->words = (n_items + 63) / 64;
-    bits->rows = mem_array(bits->words, sizeof *bits->rows);
+    bits->rows = mem_array(FILTER_SETS * bits->words, sizeof *bits->rows);
     bits->condition = mem_array(bits->words, sizeof *bits->condition);
     return bits->rows == NULL || bits->condition == NULL ? -1 : 0;
 }
@@ -182,33 +182,41 @@ static void find_condition(const struct bundle *b, const char *name, const json_
     }
 }
 
-static void keep_conditions(const struct bundle *b, const json_t *conditions, bool wanted, struct filter_bits *bits)
+/* Leaves the rows for which the conditions hold, or do not. */
+static void keep_conditions(const struct bundle *b, const json_t *conditions, bool wanted, struct filter_bits *bits,
+                            uint64_t *rows)
 {
     const char *name;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)conditions, name, value)
     {
         if (wanted && strcmp(name, "not") == 0) {
-            keep_conditions(b, value, false, bits);
+            keep_conditions(b, value, false, bits, rows);
             continue;
         }
         find_condition(b, name, value, bits);
         for (size_t i = 0; i < bits->words; i++) {
-            bits->rows[i] &= wanted ? bits->condition[i] : ~bits->condition[i];
+            rows[i] &= wanted ? bits->condition[i] : ~bits->condition[i];
         }
     }
 }
 
-size_t filter_apply(const struct bundle *b, const json_t *filter, struct filter_bits *bits)
+const uint64_t *filter_set(const struct filter_bits *bits, size_t number)
+{
+    return bits->rows + number * bits->words;
+}
+
+size_t filter_apply(const struct bundle *b, const json_t *filter, struct filter_bits *bits, size_t number)
 {
     size_t count = 0;
-    memset(bits->rows, 0xff, bits->words * sizeof *bits->rows);
+    uint64_t *rows = bits->rows + number * bits->words;
+    memset(rows, 0xff, bits->words * sizeof *rows);
     if (bits->n_items % 64 != 0) {
-        bits->rows[bits->words - 1] = (UINT64_C(1) << bits->n_items % 64) - 1;
+        rows[bits->words - 1] = (UINT64_C(1) << bits->n_items % 64) - 1;
     }
-    keep_conditions(b, filter, true, bits);
+    keep_conditions(b, filter, true, bits, rows);
     for (size_t i = 0; i < bits->words; i++) {
-        count += (size_t)__builtin_popcountll(bits->rows[i]);
+        count += (size_t)__builtin_popcountll(rows[i]);
     }
     return count;
 }

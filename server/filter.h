@@ -16,11 +16,11 @@
 #include "core/bundle.h"
 #include "server/request.h"
 
-enum { FILTER_MAX_CONDITIONS = 64 };
+enum { FILTER_MAX_CONDITIONS = 64, FILTER_SETS = 8 };
 
-/* Sets of rows, of one worker. */
+/* Sets of rows, of one worker: what some filters let through. */
 struct filter_bits {
-    uint64_t *rows;      /* [words] what a filter lets through */
+    uint64_t *rows;      /* [FILTER_SETS, words] */
     uint64_t *condition; /* [words] */
     size_t words, n_items;
 };
@@ -31,7 +31,10 @@ void filter_bits_release(struct filter_bits *bits);             /* zeroed is fin
 /* Whether a filter is one, for these items; `at` is its JSON pointer. Returns 0, or -1 with the fault set. */
 int filter_check(const struct request_rules *rules, const json_t *filter, const char *at, struct fault *f);
 
-/* Fills bits->rows by a checked filter; returns how many rows it lets through. */
-size_t filter_apply(const struct bundle *b, const json_t *filter, struct filter_bits *bits);
+/* Fills a set, of number 0 to FILTER_SETS - 1, by a checked filter; returns how many rows it lets through. */
+size_t filter_apply(const struct bundle *b, const json_t *filter, struct filter_bits *bits, size_t number);
+
+/* The set: bit row % 64 of word row / 64. */
+const uint64_t *filter_set(const struct filter_bits *bits, size_t number);
 
 #endif

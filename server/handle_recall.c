@@ -2,7 +2,7 @@
  * POST /recall: a user's features in, the nearest items out; or a batch of such requests.
  *
  * A batch is checked as a whole before anything is computed, so that it either answers all of its requests or says which
- * one is wrong; its user vectors come from one pass through the tower; each element then is a search of its own.
+ * one is wrong; its user vectors come from one pass through the tower, and its searches share what they can.
  */
 #include <jansson.h>
 #include <stdio.h>
@@ -58,16 +58,33 @@ static int read_batch(struct workbench *bench, const json_t *body, const json_t 
 static int write_batch(struct worker *w, size_t count, struct json_out *out, struct fault *f)
 {
     struct workbench *bench = w->bench;
-    size_t dim = bench->snapshot->bundle->dim;
+    const struct bundle *b = bench->snapshot->bundle;
+    struct answer_group group;
     json_out_text(out, "\"results\":[");
-    for (size_t i = 0; i < count; i++) {
-        json_out_text(out, i == 0 ? "{" : ",{");
-        if (answer_write(bench, &w->metrics, &bench->queries[i], bench->vectors + i * dim, -1, out, f) != 0) {
+    for (size_t done = 0; done < count; done += group.n) {
+        const struct query *queries = bench->queries + done;
+        const float *vectors = bench->vectors + done * b->dim;
+        if (answer_search(bench, &w->metrics, queries, count - done, vectors, -1, &group, f) != 0) {
             return -1;
         }
-        json_out_bytes(out, "}", 1);
+        for (size_t i = 0; i < group.n; i++) {
+            json_out_text(out, done + i == 0 ? "{" : ",{");
+            answer_write(b, &queries[i], &group, i, out);
+            json_out_bytes(out, "}", 1);
+        }
     }
     json_out_bytes(out, "]", 1);
+    return 0;
+}
+
+static int write_one(struct worker *w, struct json_out *out, struct fault *f)
+{
+    struct workbench *bench = w->bench;
+    struct answer_group group;
+    if (answer_search(bench, &w->metrics, bench->queries, 1, bench->vectors, -1, &group, f) != 0) {
+        return -1;
+    }
+    answer_write(bench->snapshot->bundle, bench->queries, &group, 0, out);
     return 0;
 }
 
@@ -93,8 +110,7 @@ void handle_recall(struct worker *w, struct http_request *request)
     struct json_out out;
     json_out_begin(&out, http_body(request), bench->snapshot->head_len + answer_guess(&bench->queries[0]));
     json_out_bytes(&out, bench->snapshot->head, bench->snapshot->head_len);
-    int status = requests ? write_batch(w, count, &out, &f)
-                          : answer_write(bench, &w->metrics, &bench->queries[0], bench->vectors, -1, &out, &f);
+    int status = requests ? write_batch(w, count, &out, &f) : write_one(w, &out, &f);
     json_out_bytes(&out, "}", 1);
     json_decref(body);
     answer_send(request, &out, status, &f);

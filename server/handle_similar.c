@@ -33,7 +33,11 @@ void handle_similar(struct worker *w, struct http_request *request)
     json_out_begin(&out, http_body(request), bench->snapshot->head_len + answer_guess(query));
     json_out_bytes(&out, bench->snapshot->head, bench->snapshot->head_len);
     const float *vector = b->item_vectors + (size_t)row * b->dim;
-    int status = answer_write(bench, &w->metrics, query, vector, row, &out, &f);
+    struct answer_group group;
+    int status = answer_search(bench, &w->metrics, query, 1, vector, row, &group, &f);
+    if (status == 0) {
+        answer_write(b, query, &group, 0, &out);
+    }
     json_out_bytes(&out, "}", 1);
     json_decref(body);
     answer_send(request, &out, status, &f);

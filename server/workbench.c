@@ -2,7 +2,10 @@
 
 #include "core/mem.h"
 
-enum { USERS_AT_ONCE = 64 }; /* rows of one pass through the user tower */
+enum {
+    USERS_AT_ONCE = 64,      /* rows of one pass through the user tower */
+    HITS_AT_ONCE = 64 * 1024 /* of queries that are searched together, unless one alone may have more */
+};
 
 static int workbench_fill(struct workbench *b, const struct serve_config *config, struct err *e)
 {
@@ -22,13 +25,15 @@ static int workbench_fill(struct workbench *b, const struct serve_config *config
     b->vectors = mem_array(batch * bundle->dim, sizeof *b->vectors);
     /* an id in a body takes two bytes at least */
     size_t ids = config->limits.exclude < config->limits.body / 2 ? config->limits.exclude : config->limits.body / 2;
-    b->exclude = mem_array(ids + 1, sizeof *b->exclude);
-    b->hits = mem_array(config->limits.k, sizeof *b->hits);
+    b->n_exclude = ids + 1;
+    b->n_hits = config->limits.k > HITS_AT_ONCE ? config->limits.k : HITS_AT_ONCE;
+    b->exclude = mem_array(b->n_exclude, sizeof *b->exclude);
+    b->hits = mem_array(b->n_hits, sizeof *b->hits);
     if (filter_bits_init(&b->filter, bundle->n_items) != 0 || !b->queries || !b->vectors || !b->exclude || !b->hits) {
         return err_nomem(e);
     }
-    b->workspace = ann_workspace_new(b->snapshot->index, config->limits.k, e);
-    return b->workspace ? 0 : -1;
+    b->search = ann_batch_new(b->snapshot->index, config->limits.k, e);
+    return b->search ? 0 : -1;
 }
 
 struct workbench *workbench_new(struct snapshot *s, const struct serve_config *config, struct err *e)
@@ -53,7 +58,7 @@ void workbench_free(struct workbench *b)
     if (!b) {
         return;
     }
-    ann_workspace_free(b->workspace);
+    ann_batch_free(b->search);
     for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
         feature_rows_release(&b->rows[side]);
         tower_pass_release(&b->pass[side]);

@@ -24,10 +24,11 @@ struct workbench {
     struct value_scratch values;
     struct query *queries; /* [limits.batch] */
     float *vectors;        /* [limits.batch, dim] */
-    uint32_t *exclude;     /* [as many as a body can hold, at most limits.exclude, + 1] */
-    struct scored *hits;   /* [limits.k] */
+    uint32_t *exclude;     /* [n_exclude] for one request as large as can be, or several smaller ones */
+    struct scored *hits;   /* [n_hits] likewise */
+    size_t n_exclude, n_hits;
     struct filter_bits filter;
-    struct ann_workspace *workspace;
+    struct ann_batch *search;
 };
 
 /* New; takes the reference to `s` when it succeeds, and only then. */

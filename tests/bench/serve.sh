@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Requests a second, latency and CPU of POST /recall at 1, 8 and 64 connections, with wrk on the same machine.
+# Requests a second, latency and CPU of POST /recall at 1, 8 and 64 connections, with wrk on the same machine. Of batches,
+# whose requests have 64 users each, users a second, and CPU a user.
 #   tests/bench/serve.sh BUNDLE [WORKERS] [SECONDS] [K]         programs from $RECALLD_BUILD (default: build)
 # "cpu us" is the daemon's own CPU time a request, user + system: what it costs wherever wrk runs. "ping" is GET /healthz,
 # the cost of HTTP alone. "in process" is the same tower pass and search without HTTP and JSON (bench_recall.c), and
@@ -27,10 +28,15 @@ request = function()
     i = i + 1
     if what == "ping" then return wrk.format("GET", "/healthz") end
     if what == "embed" then return wrk.format(nil, "/embed", nil, '{"user":{"user_id":"' .. (i % 5000) .. '"}}') end
-    return wrk.format(nil, "/recall", nil, '{"user":{"user_id":"' .. (i % 5000) .. '"},"k":' .. k .. extra .. '}')
+    local function one(n) return '{"user":{"user_id":"' .. (n % 5000) .. '"},"k":' .. k .. extra .. '}' end
+    if what ~= "batch" then return wrk.format(nil, "/recall", nil, one(i)) end
+    local all = {}
+    for j = 1, 64 do all[j] = one(64 * i + j) end
+    return wrk.format(nil, "/recall", nil, '{"requests":[' .. table.concat(all, ",") .. ']}')
 end
 done = function(s, latency)
-    io.write(string.format("RESULT %d %.1f %.0f %.0f %d\n", s.requests, s.requests / s.duration * 1e6, latency:percentile(50),
+    local n = s.requests * (what == "batch" and 64 or 1)
+    io.write(string.format("RESULT %d %.1f %.0f %.0f %d\n", n, n / s.duration * 1e6, latency:percentile(50),
              latency:percentile(99), s.errors.status + s.errors.connect + s.errors.read + s.errors.write + s.errors.timeout))
 end
 L
@@ -61,5 +67,7 @@ printf '%-14s %5s %12s %9s %9s %9s %7s %11s %6s\n' what conns requests/s "p50 us
 bare=$(in_process ann)
 for connections in 1 8 64; do measure recall recall $connections "" "$bare"; done
 measure "recall exact" recall 8 ',"search":{"exact":true}' "$(in_process exact)"
+measure batch batch 1 "" "$bare"
+measure "batch exact" batch 1 ',"search":{"exact":true}' "$(in_process exact)"
 measure embed embed 8 ""
 measure ping ping 8 ""
