@@ -62,6 +62,11 @@ static const struct param rows[] = {
      .max = HOUR, .sentence = "for a client to take one response"},
     {"limits.drain_timeout", PARAM_DURATION, AT(limits.drain_timeout_ms), .default_text = "30s", .min = 0, .max = HOUR,
      .sentence = "after SIGTERM, for requests in flight to finish"},
+    {"batch_window_us", PARAM_INT, AT(batch_window_us), .default_text = "0", .min = 0, .max = 1e6,
+     .unit = "microseconds",
+     .sentence =
+         "how long a /recall of one user may wait for others of the same worker, to be answered together with them; 0: "
+         "not at all"},
     {"drain_delay", PARAM_DURATION, AT(drain_delay_ms), .default_text = "0", .min = 0, .max = HOUR,
      .sentence =
          "after SIGTERM, how long new connections are still accepted while /readyz says no, so that load balancers "

@@ -31,7 +31,8 @@ struct serve_config {
         uint32_t head;        /* bytes of request line and headers */
         uint32_t request_timeout_ms, idle_timeout_ms, response_timeout_ms, drain_timeout_ms;
     } limits;
-    uint64_t drain_delay_ms; /* after SIGTERM: not ready, still accepting */
+    uint32_t batch_window_us; /* 0: none */
+    uint64_t drain_delay_ms;  /* after SIGTERM: not ready, still accepting */
 };
 
 /* Reads `path` (NULL: all defaults) and applies `sets` ("key.path=value"; texts such as paths and addresses need no

@@ -3,6 +3,9 @@
  *
  * A batch is checked as a whole before anything is computed, so that it either answers all of its requests or says which
  * one is wrong; its user vectors come from one pass through the tower, and its searches share what they can.
+ *
+ * Requests of one user are answered in the same way, all that gathered in the worker's window together, or one by itself
+ * without a window; but each is its client's own: what is wrong with one is said to that one alone.
  */
 #include <jansson.h>
 #include <stdio.h>
@@ -10,7 +13,10 @@
 #include "server/answer.h"
 #include "server/handlers.h"
 #include "server/http.h"
+#include "server/window.h"
 #include "server/worker.h"
+
+_Static_assert((int)WINDOW_MOST <= (int)ANSWER_GROUP, "more are never searched together");
 
 /* Reads one request and appends its user to the rows. */
 static int read_one(struct workbench *bench, const json_t *object, const char *at, struct query *q, struct fault *f)
@@ -23,8 +29,26 @@ static int read_one(struct workbench *bench, const json_t *object, const char *a
     return request_add_features(&bench->rules, &bench->rows[SIDE_USER], &bench->values, q->subject, pointer, f);
 }
 
-static int read_batch(struct workbench *bench, const json_t *body, const json_t *requests, size_t *count,
-                      struct fault *f)
+/* The vectors of all users that were read. */
+static void embed_users(struct worker *w)
+{
+    struct workbench *bench = w->bench;
+    const struct bundle *b = bench->snapshot->bundle;
+    tower_embed(&b->towers[SIDE_USER], b->schema.similarity, &bench->rows[SIDE_USER], &bench->pass[SIDE_USER],
+                bench->vectors);
+    metric_add(&w->metrics.users, bench->rows[SIDE_USER].n);
+}
+
+static void begin_answer(const struct workbench *bench, struct http_request *request, struct json_out *out)
+{
+    const struct snapshot *s = bench->snapshot;
+    json_out_begin(out, http_body(request), s->head_len + answer_guess(&bench->queries[0]));
+    json_out_bytes(out, s->head, s->head_len);
+}
+
+/* --- a batch ------------------------------------------------------------------------------------------------------- */
+
+static int read_batch(struct workbench *bench, const json_t *body, const json_t *requests, struct fault *f)
 {
     size_t n = json_array_size(requests);
     uint32_t limit = bench->rules.config->limits.batch;
@@ -51,7 +75,6 @@ static int read_batch(struct workbench *bench, const json_t *body, const json_t 
             return -1;
         }
     }
-    *count = n;
     return 0;
 }
 
@@ -73,45 +96,104 @@ static int write_batch(struct worker *w, size_t count, struct json_out *out, str
             json_out_bytes(out, "}", 1);
         }
     }
-    json_out_bytes(out, "]", 1);
+    json_out_bytes(out, "]}", 2);
     return 0;
 }
 
-static int write_one(struct worker *w, struct json_out *out, struct fault *f)
+static void answer_batch(struct worker *w, struct http_request *request, const json_t *body, const json_t *requests)
 {
+    struct fault f;
+    struct json_out out;
+    feature_rows_clear(&w->bench->rows[SIDE_USER]);
+    if (read_batch(w->bench, body, requests, &f) != 0) {
+        fault_send(&f, request);
+        return;
+    }
+    embed_users(w);
+    begin_answer(w->bench, request, &out);
+    int status = write_batch(w, json_array_size(requests), &out, &f);
+    answer_send(request, &out, status, &f);
+}
+
+/* --- requests of one user ------------------------------------------------------------------------------------------ */
+
+/* Reads all; those that are wrong are answered, the others move together. Returns how many these are. */
+static size_t read_singles(struct worker *w, struct waiting *waiting, size_t n)
+{
+    size_t good = 0;
+    feature_rows_clear(&w->bench->rows[SIDE_USER]);
+    for (size_t i = 0; i < n; i++) {
+        struct fault f;
+        if (read_one(w->bench, waiting[i].body, "", &w->bench->queries[good], &f) == 0) {
+            waiting[good++] = waiting[i];
+            continue;
+        }
+        w->request_from = waiting[i].from;
+        fault_send(&f, waiting[i].request);
+        json_decref(waiting[i].body);
+    }
+    return good;
+}
+
+/* Answers by number i of what was found, or with the fault. */
+static void answer_single(struct worker *w, const struct waiting *waiting, const struct query *query,
+                          const struct answer_group *group, size_t i, int status, const struct fault *f)
+{
+    struct json_out out;
+    begin_answer(w->bench, waiting->request, &out);
+    if (status == 0) {
+        answer_write(w->bench->snapshot->bundle, query, group, i, &out);
+        json_out_bytes(&out, "}", 1);
+    }
+    w->request_from = waiting->from;
+    answer_send(waiting->request, &out, status, f);
+    json_decref(waiting->body);
+}
+
+void recall_answer(struct waiting *waiting, size_t n, void *arg)
+{
+    struct worker *w = arg;
     struct workbench *bench = w->bench;
     struct answer_group group;
-    if (answer_search(bench, &w->metrics, bench->queries, 1, bench->vectors, -1, &group, f) != 0) {
-        return -1;
+    struct fault f;
+    size_t good = read_singles(w, waiting, n);
+    size_t together = good;
+    if (good > 0) {
+        embed_users(w);
     }
-    answer_write(bench->snapshot->bundle, bench->queries, &group, 0, out);
-    return 0;
+    metric_add(&w->metrics.gathered, n > 1 ? n : 0);
+    for (size_t done = 0; done < good;) {
+        const struct query *queries = bench->queries + done;
+        const float *vectors = bench->vectors + done * bench->snapshot->bundle->dim;
+        size_t count = good - done < together ? good - done : together;
+        int status = answer_search(bench, &w->metrics, queries, count, vectors, -1, &group, &f);
+        if (status != 0 && group.n > 1) { /* one of them cannot be searched for: each by itself, to spare the others */
+            together = 1;
+            continue;
+        }
+        for (size_t i = 0; i < group.n; i++) {
+            answer_single(w, &waiting[done + i], &queries[i], &group, i, status, &f);
+        }
+        done += group.n;
+    }
 }
 
 void handle_recall(struct worker *w, struct http_request *request)
 {
-    struct workbench *bench = w->bench;
-    const struct bundle *b = bench->snapshot->bundle;
     struct fault f;
-    size_t count = 1;
     json_t *body = request_parse(request->body, request->body_len, &f);
-    const json_t *requests = json_object_get(body, "requests");
-    feature_rows_clear(&bench->rows[SIDE_USER]);
-    if (!body || (requests ? read_batch(bench, body, requests, &count, &f)
-                           : read_one(bench, body, "", &bench->queries[0], &f)) != 0) {
-        json_decref(body);
+    if (!body) {
         fault_send(&f, request);
         return;
     }
-    tower_embed(&b->towers[SIDE_USER], b->schema.similarity, &bench->rows[SIDE_USER], &bench->pass[SIDE_USER],
-                bench->vectors);
-    metric_add(&w->metrics.users, count);
-
-    struct json_out out;
-    json_out_begin(&out, http_body(request), bench->snapshot->head_len + answer_guess(&bench->queries[0]));
-    json_out_bytes(&out, bench->snapshot->head, bench->snapshot->head_len);
-    int status = requests ? write_batch(w, count, &out, &f) : write_one(w, &out, &f);
-    json_out_bytes(&out, "}", 1);
-    json_decref(body);
-    answer_send(request, &out, status, &f);
+    const json_t *requests = json_object_get(body, "requests");
+    struct waiting one = {request, body, w->request_from};
+    if (requests) {
+        answer_batch(w, request, body, requests);
+        json_decref(body);
+    } else if (w->window) {
+        window_add(w->window, one);
+    } else {
+        recall_answer(&one, 1, w);
+    }
 }

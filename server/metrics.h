@@ -35,13 +35,14 @@ enum endpoint {
 };
 
 /* X(field, metric name without prefix and _total, help) */
-#define METRIC_COUNTERS(X)                                                                                    \
-    X(users, "users", "User vectors computed for /recall, each element of a batch counted")                   \
-    X(items, "items", "Items returned by /recall and /similar")                                               \
-    X(searches_ann, "searches_ann", "Searches answered by the index")                                         \
-    X(searches_exact, "searches_exact", "Searches answered by scanning all vectors")                          \
-    X(incomplete, "incomplete_answers", "Answers with fewer items than asked for, because there are no more") \
-    X(adopted, "snapshots_adopted", "Snapshots that workers began to serve")                                  \
+#define METRIC_COUNTERS(X)                                                                                         \
+    X(users, "users", "User vectors computed for /recall, each element of a batch counted")                        \
+    X(gathered, "gathered_requests", "Requests of /recall answered together with others of their batch_window_us") \
+    X(items, "items", "Items returned by /recall and /similar")                                                    \
+    X(searches_ann, "searches_ann", "Searches answered by the index")                                              \
+    X(searches_exact, "searches_exact", "Searches answered by scanning all vectors")                               \
+    X(incomplete, "incomplete_answers", "Answers with fewer items than asked for, because there are no more")      \
+    X(adopted, "snapshots_adopted", "Snapshots that workers began to serve")                                       \
     X(adopt_failures, "snapshot_adopt_failures", "Snapshots a worker could not serve for want of memory")
 
 /* Upper bounds of the latency histogram in microseconds; the last bucket is +Inf. */

@@ -22,9 +22,11 @@
 #include <unistd.h>
 
 #include "core/log.h"
+#include "server/handlers.h"
 #include "server/http.h"
 #include "server/router.h"
 #include "server/service.h"
+#include "server/window.h"
 #include "server/workbench.h"
 
 uint64_t worker_now_ns(void)
@@ -101,6 +103,18 @@ static struct http_limits make_limits(const struct serve_config *config)
     return limits;
 }
 
+/* Without batch_window_us there is none. */
+static int make_window(struct worker *w, struct err *e)
+{
+    const struct serve_config *config = w->service->config;
+    if (config->batch_window_us == 0) {
+        return 0;
+    }
+    size_t most = config->limits.batch < WINDOW_MOST ? config->limits.batch : WINDOW_MOST;
+    w->window = window_new(w->base, config->batch_window_us, most, config->limits.body, recall_answer, w, e);
+    return w->window ? 0 : -1;
+}
+
 /* An event_base for one thread: no locks, and no clock beside the monotonic one. */
 static struct event_base *make_base(void)
 {
@@ -133,6 +147,9 @@ int worker_init(struct worker *w, struct service *service, const int *listeners,
         return -1;
     }
     http_server_observe(w->http, router_observe, w);
+    if (make_window(w, e) != 0) {
+        return -1;
+    }
     for (size_t i = 0; i < n_listeners; i++) {
         if (http_server_accept(w->http, listeners[i], i > 0, e) != 0) {
             return -1;
@@ -189,6 +206,7 @@ void worker_release(struct worker *w)
     if (!w->service) {
         return;
     }
+    window_free(w->window);
     http_server_free(w->http);
     if (w->wake_event) {
         event_free(w->wake_event);

@@ -22,6 +22,7 @@ struct event;
 struct event_base;
 struct http_server;
 struct service;
+struct window;
 struct workbench;
 
 enum worker_order { WORKER_ORDER_DRAIN = 1, WORKER_ORDER_STOP = 2 };
@@ -32,7 +33,8 @@ struct worker {
     struct http_server *http; /* its counters may be read by any thread */
     struct event *wake_event;
     struct workbench *bench; /* NULL until the first snapshot came */
-    uint64_t request_from;   /* when the request in the handler was complete, in ns */
+    struct window *window;   /* of /recall; NULL: none */
+    uint64_t request_from;   /* when the request that is being answered was complete, in ns */
     bool drain_begun;
     bool running; /* the thread was started; the control thread's */
     pthread_t thread;

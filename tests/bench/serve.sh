@@ -2,6 +2,7 @@
 # Requests a second, latency and CPU of POST /recall at 1, 8 and 64 connections, with wrk on the same machine. Of batches,
 # whose requests have 64 users each, users a second, and CPU a user.
 #   tests/bench/serve.sh BUNDLE [WORKERS] [SECONDS] [K]         programs from $RECALLD_BUILD (default: build)
+# RECALLD_SET is a setting of the daemon, for example batch_window_us=200.
 # "cpu us" is the daemon's own CPU time a request, user + system: what it costs wherever wrk runs. "ping" is GET /healthz,
 # the cost of HTTP alone. "in process" is the same tower pass and search without HTTP and JSON (bench_recall.c), and
 # "times" the daemon's CPU over it.
@@ -11,7 +12,7 @@ build=$(realpath "${RECALLD_BUILD:-$PWD/build}")
 cd "$(dirname "$0")/../.."
 command -v wrk >/dev/null || { echo "wrk is missing: apt-get install wrk" >&2; exit 1; }
 tmp=$(mktemp -d)
-"$build/recalld" --bundle "$bundle" --listen 127.0.0.1:0 --workers "$workers" >"$tmp/out" 2>"$tmp/log" & pid=$!
+"$build/recalld" --bundle "$bundle" --listen 127.0.0.1:0 --workers "$workers" ${RECALLD_SET:+--set "$RECALLD_SET"} >"$tmp/out" 2>"$tmp/log" & pid=$!
 trap 'kill $pid 2>/dev/null || true; wait $pid 2>/dev/null || true; rm -rf "$tmp"' EXIT
 for _ in $(seq 600); do
     address=$(sed -n 's/^listening on //p' "$tmp/out")
@@ -66,7 +67,9 @@ print(m["items"], "items, dim", m["dim"], m["index"]["engine"], m["index"]["fact
 printf '%-14s %5s %12s %9s %9s %9s %7s %11s %6s\n' what conns requests/s "p50 us" "p99 us" "cpu us" errors "in process" times
 bare=$(in_process ann)
 for connections in 1 8 64; do measure recall recall $connections "" "$bare"; done
-measure "recall exact" recall 8 ',"search":{"exact":true}' "$(in_process exact)"
+for connections in 8 64; do
+    measure "recall exact" recall $connections ',"search":{"exact":true}' "$(in_process exact)"
+done
 measure batch batch 1 "" "$bare"
 measure "batch exact" batch 1 ',"search":{"exact":true}' "$(in_process exact)"
 measure embed embed 8 ""

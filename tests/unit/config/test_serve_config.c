@@ -51,6 +51,7 @@ static void test_defaults(void **state)
     assert_int_equal(c->limits.idle_timeout_ms, 75000);
     assert_int_equal(c->limits.response_timeout_ms, 30000);
     assert_int_equal(c->limits.drain_timeout_ms, 30000);
+    assert_int_equal(c->batch_window_us, 0);
     assert_int_equal(c->drain_delay_ms, 0);
     serve_config_free(c);
 }
@@ -174,6 +175,7 @@ static void assert_same(const struct serve_config *a, const struct serve_config 
     assert_int_equal(a->workers, b->workers);
     assert_int_equal(a->log_level, b->log_level);
     assert_memory_equal(&a->limits, &b->limits, sizeof a->limits);
+    assert_int_equal(a->batch_window_us, b->batch_window_us);
     assert_int_equal(a->drain_delay_ms, b->drain_delay_ms);
 }
 
@@ -197,7 +199,7 @@ static void test_dump(void **state)
     const char *sets[] = {"admin.listen=[::1]:9", "models.default.path=/a: \"b\"/\xc3\xa4",
                           "limits.body=1025",     "limits.idle_timeout=1500ms",
                           "drain_delay=1h",       "log.level=error",
-                          "limits.exclude=0"};
+                          "limits.exclude=0",     "batch_window_us=200"};
     expect_round_trip(load(NULL, sets, sizeof sets / sizeof sets[0]));
     struct serve_config *c = load(NULL, NULL, 0);
     char *text = dump(c);

@@ -6,15 +6,22 @@
 #include <cmocka.h>
 
 #include <event2/buffer.h>
+#include <event2/event.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "core/buf.h"
 #include "core/mem.h"
 #include "core/rng.h"
 #include "core/schema.h"
 #include "server/answer.h"
+#include "server/handlers.h"
+#include "server/http.h"
+#include "server/window.h"
+#include "server/worker.h"
 
 enum { ITEMS = 3000, DIM = 16, COLOURS = 12, QUERIES = 200, MAX_K = 150, MAX_EXCLUDE = 200 };
 
@@ -280,12 +287,98 @@ static void test_a_vector_that_is_not_finite(void **state)
     tear_down(&f);
 }
 
+/* --- requests of several clients that are answered together --------------------------------------------------------- */
+
+enum { CLIENTS = 5 };
+
+struct clients {
+    struct waiting waiting[CLIENTS];
+    size_t n;
+    int fds[CLIENTS];
+};
+
+/* Weights so large that some users' vectors are infinite. */
+static void bind_large_weights(struct fixture *f)
+{
+    static float weights[1000];
+    struct tower *t = &f->bundle->towers[SIDE_USER];
+    t->spec = &f->bundle->schema.towers[SIDE_USER];
+    for (size_t i = 0; i < sizeof weights / sizeof *weights; i++) {
+        weights[i] = 3e38f;
+    }
+    for (uint32_t i = 0; i < t->spec->layers.n_dense; i++) {
+        const struct dense *d = &t->spec->layers.dense[i];
+        static float none[DIM];
+        assert_in_range(d->rows * d->columns, 0, sizeof weights / sizeof *weights);
+        t->dense[i] = d->columns > 0 ? weights : none;
+    }
+}
+
+static void wait_for_answer(struct http_request *request, void *arg)
+{
+    struct clients *c = arg;
+    struct fault fault;
+    json_t *body = request_parse(request->body, request->body_len, &fault);
+    assert_non_null(body);
+    c->waiting[c->n++] = (struct waiting){request, body, 1};
+}
+
+static void test_a_search_that_fails_spares_the_others(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *body;
+        const char *status;
+    } cases[CLIENTS] = {{"{\"user\":{\"age\":0}}", "HTTP/1.1 200 "},
+                        {"{\"user\":{\"age\":9}}", "HTTP/1.1 500 "},
+                        {"{\"user\":{\"age\":0},\"k\":0}", "HTTP/1.1 400 "},
+                        {"{\"user\":{\"age\":0},\"k\":7}", "HTTP/1.1 200 "},
+                        {"{\"user\":{\"age\":9},\"k\":7}", "HTTP/1.1 500 "}};
+    struct fixture f;
+    struct clients c = {.n = 0};
+    struct err e = ERR_INIT;
+    struct event_base *base = event_base_new();
+    struct http_limits limits = HTTP_LIMITS_DEFAULT;
+    struct http_server *server = http_server_new(base, &limits, wait_for_answer, &c, &e);
+    assert_non_null(server);
+    set_up(&f, "native");
+    bind_large_weights(&f);
+    for (size_t i = 0; i < CLIENTS; i++) {
+        char text[256];
+        int pair[2];
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+        assert_int_equal(http_server_adopt(server, pair[1], false), 0);
+        int n = snprintf(text, sizeof text, "POST /recall HTTP/1.1\r\nHost: x\r\nContent-Length: %zu\r\n\r\n%s",
+                         strlen(cases[i].body), cases[i].body);
+        assert_int_equal(write(pair[0], text, (size_t)n), n);
+        c.fds[i] = pair[0];
+        while (c.n <= i) {
+            event_base_loop(base, EVLOOP_ONCE);
+        }
+    }
+    static struct worker w;
+    w.bench = f.bench;
+    recall_answer(c.waiting, CLIENTS, &w);
+    assert_int_equal(w.metrics.users, CLIENTS - 1);
+    assert_int_equal(w.metrics.gathered, CLIENTS);
+    for (size_t i = 0; i < CLIENTS; i++) {
+        char text[8192] = "";
+        assert_true(read(c.fds[i], text, sizeof text - 1) > 0);
+        assert_int_equal(strncmp(text, cases[i].status, strlen(cases[i].status)), 0);
+        close(c.fds[i]);
+    }
+    http_server_free(server);
+    event_base_free(base);
+    tear_down(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_groups_answer_as_single_queries),
         cmocka_unit_test(test_how_much_fits_into_a_group),
         cmocka_unit_test(test_a_vector_that_is_not_finite),
+        cmocka_unit_test(test_a_search_that_fails_spares_the_others),
     };
     rng_seed(&rng, 7, 8);
     return cmocka_run_group_tests(tests, NULL, NULL);
