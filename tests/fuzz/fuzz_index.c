@@ -163,17 +163,23 @@ static void write_seed(const struct world *w, size_t number, const char *directo
     check(fclose(file) == 0);
 }
 
-/* Inserted or lost bytes move all arrays behind them, so every other mutation stays inside a few bytes: anywhere, or of the
- * last, where the native engine's offsets and sizes stand behind thousands of bytes of codes. */
+/* Inserted or lost bytes move all arrays behind them, so half of the mutations stay inside a few bytes: anywhere, or of the
+ * last, where the native engine's offsets and sizes stand behind thousands of bytes of codes. An eighth change only what is
+ * done with the file. */
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed)
 {
     enum { WINDOW = 64, END = 128 };
-    if (seed % 2 == 0 || size <= WINDOW + END) {
+    unsigned kind = seed % 8;
+    unsigned rest = seed / 8;
+    if (kind < 3 || size <= WINDOW + END) {
         return LLVMFuzzerMutate(data, size, max_size);
     }
     size_t last = size - WINDOW;
-    size_t at = seed % 4 == 1 ? seed / 4 % last : last - seed / 4 % END;
-    LLVMFuzzerMutate(data + at, WINDOW, WINDOW);
+    if (kind == 3) {
+        data[rest % CONTROL] = (uint8_t)(rest / CONTROL);
+    } else {
+        LLVMFuzzerMutate(data + (kind < 6 ? rest % last : last - rest % END), WINDOW, WINDOW);
+    }
     return size;
 }
 
@@ -207,6 +213,8 @@ struct question {
     uint32_t exclude[MOST_ROWS];
     uint64_t *allow;
     float scores[MOST_ROWS]; /* of all rows */
+    bool wanted[MOST_ROWS];  /* the rows that may be returned */
+    size_t n_wanted;
     struct scored hits[MOST_K];
     struct ann_answer answer;
 };
@@ -230,41 +238,33 @@ static void question_init(struct question *q, const struct world *w, struct rng 
     uint32_t allowed = rng_below(r, 2) == 0 ? rng_below(r, 9) : 8;
     q->allow = block_of((w->n + 63) / 64 * sizeof *q->allow);
     memset(q->allow, 0, (w->n + 63) / 64 * sizeof *q->allow);
+    vec_dot_rows(q->scores, w->data, w->n, w->dim, q->vector);
+    q->n_wanted = 0;
     for (uint32_t row = 0; row < w->n; row++) {
-        if (rng_below(r, 8) < excluded) {
+        bool exclude = rng_below(r, 8) < excluded;
+        bool allow = rng_below(r, 8) < allowed;
+        if (exclude) {
             q->exclude[q->query.n_exclude++] = row;
         }
-        if (rng_below(r, 8) < allowed) {
+        if (allow) {
             q->allow[row / 64] |= (uint64_t)1 << row % 64;
             q->query.n_allow++;
         }
+        q->wanted[row] = allow && !exclude && q->scores[row] >= q->query.min_score;
+        q->n_wanted += q->wanted[row];
     }
     q->query.allow = allowed < 8 ? q->allow : NULL;
-    vec_dot_rows(q->scores, w->data, w->n, w->dim, q->vector);
-}
-
-static bool is_wanted(const struct ann_query *query, uint32_t row, float score)
-{
-    bool excluded = false;
-    for (size_t i = 0; i < query->n_exclude; i++) {
-        excluded = excluded || query->exclude[i] == row;
-    }
-    return !excluded && score >= query->min_score && row_is_allowed(query->allow, row);
 }
 
 /* As many rows as there are, each once, with the scores they have. */
 static void check_answer(const struct question *q, const struct world *w)
 {
-    size_t wanted = 0;
-    for (uint32_t row = 0; row < w->n; row++) {
-        wanted += is_wanted(&q->query, row, q->scores[row]);
-    }
-    check(q->answer.n == (wanted < q->query.k ? wanted : q->query.k));
+    check(q->answer.n == (q->n_wanted < q->query.k ? q->n_wanted : q->query.k));
     check(q->answer.complete == (q->answer.n == q->query.k));
     for (size_t i = 0; i < q->answer.n; i++) {
         struct scored hit = q->hits[i];
         check(hit.row < w->n && isfinite(hit.score) && hit.score == q->scores[hit.row]);
-        check(is_wanted(&q->query, hit.row, hit.score));
+        check(q->wanted[hit.row]);
         check(i == 0 || scored_before(q->hits[i - 1], hit)); /* so no row comes twice */
     }
 }
@@ -274,17 +274,17 @@ static void check_candidates(const struct ann *index, struct ann_workspace *ws, 
 {
     static const size_t depths[] = {1, 5, 36, MOST_ROWS};
     size_t n = index->vectors.n;
+    size_t effort = q->query.effort == 0 ? index->effort : q->query.effort;
     for (size_t i = 0; i < sizeof depths / sizeof depths[0]; i++) {
         bool seen[MOST_ROWS] = {false};
         bool scored;
         struct engine_request request = {
             .vector = q->vector,
-            .effort = q->query.effort == 0 ? index->effort : q->query.effort % (ANN_EFFORT_MAX + 1),
+            .effort = effort < ANN_EFFORT_MAX ? effort : ANN_EFFORT_MAX,
             .depth = depths[i] < n ? depths[i] : n,
             .allow = q->query.allow,
             .n_allow = q->query.allow != NULL ? q->query.n_allow : n,
         };
-        request.effort = request.effort == 0 ? ANN_EFFORT_MAX : request.effort;
         if (n == 0 || request.n_allow == 0) {
             return;
         }
