@@ -34,7 +34,14 @@
 #include "core/vecmath.h"
 
 static const struct ann_engine *const ENGINES[] = {&ann_flat_engine, &ann_faiss_engine, &ann_native_engine};
-enum { N_ENGINES = sizeof ENGINES / sizeof ENGINES[0], RERANK_ROOM = 12, FIRST_ROOM = 8, NEXT_ROOM = 4 };
+enum {
+    N_ENGINES = sizeof ENGINES / sizeof ENGINES[0],
+    RERANK_ROOM = 12,
+    FIRST_ROOM = 8,
+    NEXT_ROOM = 4,
+    CODES_A_ROW = 3, /* ann/sq8.h */
+    SCORED_TIMES = 6 /* k ln(n / k): how often a row enters the best k of n on the way through them */
+};
 
 const char *const ann_engine_names[] = {"flat", "faiss", "native", NULL}; /* as ENGINES */
 const char *const ann_strategy_words[] = {"ann", "filtered_ann", "exact"};
@@ -127,6 +134,7 @@ void ann_free(struct ann *index)
         index->engine->close(index);
     }
     changes_free(index);
+    sq8_release(index->codes);
     mem_free(index);
 }
 
@@ -289,7 +297,8 @@ static bool scan_is_cheaper(const struct ann *index, const struct ann_workspace 
 {
     size_t scan = request->n;
     if (query->allow != NULL) {
-        scan = smaller(scan, query->n_allow + request->n / 2048);
+        size_t rows = index->codes == NULL ? query->n_allow : query->n_allow / CODES_A_ROW + SCORED_TIMES * query->k;
+        scan = smaller(scan, rows + request->n / 2048);
     }
     return request->depth > ws->capacity || request->depth >= request->n_allow ||
            index->engine->cost(index, request) >= scan;

@@ -17,6 +17,7 @@
 #include "ann/ann.h"
 #include "ann/engine.h"
 #include "core/mem.h"
+#include "core/parallel.h"
 #include "core/vecmath.h"
 
 static size_t removed_words(const struct ann_changes *c)
@@ -36,6 +37,19 @@ void changes_free(struct ann *index)
     mem_free(c);
 }
 
+/* Codes of the rows that there are, with room for those to come. */
+static int move_codes(struct ann *index, struct err *e)
+{
+    struct sq8 *wider = sq8_new(index->codes->dim, ann_rows_most(index));
+    if (wider == NULL) {
+        return err_nomem(e);
+    }
+    memcpy(wider->codes, index->codes->codes, index->vectors.n * wider->stride);
+    sq8_release(index->codes);
+    index->codes = wider;
+    return 0;
+}
+
 int ann_make_room(struct ann *index, size_t room, struct err *e)
 {
     size_t first = (index->vectors.n + 63) / 64 * 64;
@@ -53,6 +67,9 @@ int ann_make_room(struct ann *index, size_t room, struct err *e)
     int rc = c->vectors == NULL || c->removed == NULL ? err_nomem(e) : 0;
     if (rc == 0 && first > index->vectors.n) { /* numbers that no row has: nobody finds them, whatever a mask says */
         c->removed[first / 64 - 1] = ~(uint64_t)0 << index->vectors.n % 64;
+    }
+    if (rc == 0 && index->codes != NULL) {
+        rc = move_codes(index, e);
     }
     if (rc == 0 && index->engine->make_room != NULL) {
         rc = index->engine->make_room(index, e);
@@ -109,6 +126,9 @@ int ann_add(struct ann *index, const float *vectors, size_t n, uint32_t *first_r
     size_t added = count_of(&c->n_added);
     *first_row = (uint32_t)(c->first + added);
     memcpy(c->vectors + added * dim, vectors, n * dim * sizeof *vectors);
+    if (index->codes != NULL) {
+        sq8_put(index->codes, *first_row, vectors, n);
+    }
     if (index->in_engine) {
         index->engine->add(index, vectors, n, *first_row);
     }
@@ -190,6 +210,7 @@ struct ann *ann_compact(const struct ann *index, const struct ann_build_options 
     }
     *anew = (struct ann){.engine = index->engine, .vectors = index->vectors, .changes = index->changes};
     atomic_fetch_add(&anew->changes->owners, 1);
+    anew->codes = index->codes == NULL ? NULL : sq8_own(index->codes);
     if (build_live(anew, options, e) != 0 || anew->engine->make_room(anew, e) != 0) {
         ann_free(anew);
         return NULL;
@@ -216,6 +237,30 @@ void index_pieces(const struct ann *index, size_t end, struct ann_piece piece[AN
     const struct ann_changes *c = index->changes;
     piece[0] = (struct ann_piece){index->vectors.data, 0, index->vectors.n};
     piece[1] = c == NULL ? (struct ann_piece){NULL, 0, 0} : (struct ann_piece){c->vectors, c->first, end - c->first};
+}
+
+struct encoding {
+    struct sq8 *codes;
+    const struct ann_vectors *vectors;
+};
+
+static void encode(void *arg, unsigned worker, size_t begin, size_t end)
+{
+    const struct encoding *job = arg;
+    (void)worker;
+    sq8_put(job->codes, begin, job->vectors->data + begin * job->vectors->dim, end - begin);
+}
+
+int index_encode(struct ann *index, unsigned threads, struct err *e)
+{
+    enum { ROWS = 1024 };
+    struct encoding job = {sq8_new(index->vectors.dim, index->vectors.n), &index->vectors};
+    if (job.codes == NULL) {
+        return err_nomem(e);
+    }
+    parallel_for(threads, index->vectors.n, ROWS, encode, &job);
+    index->codes = job.codes;
+    return 0;
 }
 
 /* Moves added rows behind the others; returns how many others there are. */

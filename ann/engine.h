@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "ann/ann.h"
+#include "ann/sq8.h"
 #include "core/err.h"
 #include "core/topk.h"
 
@@ -101,6 +102,7 @@ struct ann {
     size_t effort; /* the default of searches */
     size_t bytes;
     void *state;                 /* the engine's own */
+    struct sq8 *codes;           /* of all rows, for scans of few; NULL: none */
     struct ann_changes *changes; /* NULL: the index never changes */
     bool in_engine;              /* added rows are, too */
     size_t given, built;         /* added rows that the engine has, and those of them that it was built with */
@@ -146,6 +148,9 @@ void index_pieces(const struct ann *index, size_t end, struct ann_piece piece[AN
 
 /* Scores the rows of picked [n], as vec_dot_picked does; changes their order. */
 void index_score(const struct ann *index, const float *query, struct scored *picked, size_t n);
+
+/* Makes index->codes, of all rows. */
+int index_encode(struct ann *index, unsigned threads, struct err *e);
 
 /* The exact scan: the best k of the rows below `end` that the query wants, sorted, into hits [k]; returns how many. */
 size_t flat_scan(const struct ann *index, size_t end, const struct ann_query *query, float *scores,

@@ -53,9 +53,27 @@ void flat_scan_piece(const struct ann *index, const struct ann_piece *piece, con
     }
 }
 
+/* Leaves only the rows that their codes do not rule out. */
+static size_t drop_hopeless(const struct ann *index, const struct ann_query *query, struct scored *picked, size_t n,
+                            const struct topk *best)
+{
+    float floor = fmaxf(topk_threshold(best), query->min_score);
+    size_t kept = 0;
+    if (index->codes == NULL || floor == -INFINITY) {
+        return n;
+    }
+    sq8_bound(index->codes, query->vector, vec_norm(query->vector, index->vectors.dim), picked, n);
+    for (size_t i = 0; i < n; i++) {
+        picked[kept] = picked[i];
+        kept += picked[i].score >= floor;
+    }
+    return kept;
+}
+
 static void score_picked(const struct ann *index, const struct ann_query *query, struct scored *picked, size_t n,
                          struct topk *best)
 {
+    n = drop_hopeless(index, query, picked, n, best);
     index_score(index, query->vector, picked, n);
     for (size_t i = 0; i < n; i++) {
         topk_push(best, picked[i].score, picked[i].row);

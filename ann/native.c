@@ -529,6 +529,13 @@ static size_t ivf_bytes(const struct ivf *f)
            ivf_blocks(f) * (PQ_BLOCK * sizeof(uint32_t) + pq_block_bytes(&f->pq));
 }
 
+static void note_bytes(struct ann *index)
+{
+    const struct native_state *s = index->state;
+    size_t codes = index->codes == NULL ? 0 : s->ivf.n * index->codes->stride;
+    index->bytes = ivf_bytes(&s->ivf) + s->n_list_of * sizeof *s->list_of + codes;
+}
+
 /* Where rows are, for searches that look for some of them. */
 static int note_lists(struct native_state *s, size_t rows_most, struct err *e)
 {
@@ -589,7 +596,7 @@ static int engine_build_rows(struct ann *index, const struct ann_vectors *vector
     if (note_lists(s, ann_rows_most(index), e) != 0) {
         return -1;
     }
-    index->bytes = ivf_bytes(&s->ivf) + s->n_list_of * sizeof *s->list_of;
+    note_bytes(index);
     return 0;
 }
 
@@ -621,10 +628,11 @@ static int engine_build(struct ann *index, const struct ann_build_options *optio
         return err_nomem(e);
     }
     if (index->vectors.n > 0 &&
-        (ivf_build(&s->ivf, &index->vectors, options, e) != 0 || note_lists(s, index->vectors.n, e) != 0)) {
+        (ivf_build(&s->ivf, &index->vectors, options, e) != 0 || note_lists(s, index->vectors.n, e) != 0 ||
+         index_encode(index, options->threads, e) != 0)) {
         return -1;
     }
-    index->bytes = ivf_bytes(&s->ivf) + s->n_list_of * sizeof *s->list_of;
+    note_bytes(index);
     return 0;
 }
 
@@ -731,13 +739,14 @@ static int engine_open(struct ann *index, const char *path, struct err *e)
     if (header.kind == INDEXFILE_NATIVE) {
         rc = open_ivf(s, &header, e);
         rc = rc == 0 ? note_lists(s, index->vectors.n, e) : rc;
+        rc = rc == 0 ? index_encode(index, 1, e) : rc;
     } else if (header.kind != INDEXFILE_EMPTY || index->vectors.n > 0) {
         rc = err_set(e, "not an index of the native engine");
     }
     if (rc != 0) {
         return err_prefix(e, "%s", path);
     }
-    index->bytes = header.payload + s->ivf.n * sizeof *s->list_of;
+    note_bytes(index);
     return 0;
 }
 
