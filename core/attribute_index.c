@@ -22,6 +22,76 @@ struct attribute_index {
     size_t n_numbers;
 };
 
+/* --- the values of a text -------------------------------------------------------------------------------------------- */
+
+struct span attribute_value_text(const json_t *value, char room[ATTRIBUTE_TEXT_MAX])
+{
+    if (json_is_string(value)) {
+        return (struct span){json_string_value(value), json_string_length(value)};
+    }
+    if (json_is_null(value) || json_is_object(value) || json_is_array(value)) {
+        return (struct span){NULL, 0};
+    }
+    size_t n = json_dumpb(value, room, ATTRIBUTE_TEXT_MAX, JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
+    return (struct span){n <= ATTRIBUTE_TEXT_MAX ? room : NULL, n};
+}
+
+/* A value, or each element of a list. An object can be answered with, not asked for. */
+static int take_json(const json_t *value, attribute_take *take, void *arg, struct err *e)
+{
+    char room[ATTRIBUTE_TEXT_MAX];
+    struct span text = attribute_value_text(value, room);
+    size_t i;
+    json_t *element;
+    if (text.text != NULL) {
+        return take(arg, text.text, text.length, e);
+    }
+    json_array_foreach((json_t *)(uintptr_t)value, i, element)
+    {
+        if (json_is_array(element) ? false : take_json(element, take, arg, e) != 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* The common values, recognised without parsing: null, integers, strings of printable ASCII; 0 done, 1 not one of these. */
+static int take_plain(const char *text, size_t n, attribute_take *take, void *arg, struct err *e)
+{
+    if (n >= 2 && text[0] == '"' && text[n - 1] == '"') {
+        for (size_t i = 1; i < n - 1; i++) {
+            if (text[i] < 0x20 || text[i] > 0x7e || text[i] == '"' || text[i] == '\\') {
+                return 1;
+            }
+        }
+        return take(arg, text + 1, n - 2, e);
+    }
+    if (n == 1 || (n > 1 && n < 16 && text[0] >= '1')) {
+        size_t digits = 0;
+        while (digits < n && text[digits] >= '0' && text[digits] <= '9') {
+            digits++;
+        }
+        return digits == n ? take(arg, text, n, e) : 1;
+    }
+    return n == 4 && memcmp(text, "null", 4) == 0 ? 0 : 1;
+}
+
+int attribute_values(const char *text, size_t n, attribute_take *take, void *arg, struct err *e)
+{
+    int rc = take_plain(text, n, take, arg, e);
+    if (rc != 1) {
+        return rc;
+    }
+    json_error_t error;
+    json_t *value = json_loadb(text, n, JSON_DECODE_ANY, &error);
+    if (value == NULL) {
+        return err_set(e, "not a JSON text: %s", error.text);
+    }
+    rc = take_json(value, take, arg, e);
+    json_decref(value);
+    return rc;
+}
+
 /* --- building ------------------------------------------------------------------------------------------------------- */
 
 /* Pairs of value and row as they are read. */
@@ -30,6 +100,7 @@ struct builder {
     uint32_t *value, *row; /* [n] */
     size_t n, capacity;
     size_t number_capacity;
+    uint32_t at; /* the row that is being read */
 };
 
 static int add_number(struct builder *b, double number, uint32_t row, struct err *e)
@@ -70,65 +141,10 @@ static int add_value(struct builder *b, const char *text, size_t n, uint32_t row
     return number_parse(text, n, &number) == 0 ? add_number(b, number, row, e) : 0;
 }
 
-static int add_json(struct builder *b, const json_t *value, uint32_t row, struct err *e)
+static int take_row_value(void *arg, const char *text, size_t n, struct err *e)
 {
-    if (json_is_null(value) || json_is_object(value)) { /* an object can be answered with, not asked for */
-        return 0;
-    }
-    if (json_is_string(value)) {
-        return add_value(b, json_string_value(value), json_string_length(value), row, e);
-    }
-    if (json_is_array(value)) {
-        size_t i;
-        json_t *element;
-        json_array_foreach((json_t *)(uintptr_t)value, i, element)
-        {
-            if (json_is_array(element) ? false : add_json(b, element, row, e) != 0) {
-                return -1;
-            }
-        }
-        return 0;
-    }
-    char text[64];
-    size_t n = json_dumpb(value, text, sizeof text, JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
-    return n <= sizeof text ? add_value(b, text, n, row, e) : 0;
-}
-
-/* The common values, recognised without parsing: null, integers, strings of printable ASCII; 0 done, 1 not one of these. */
-static int add_plain(struct builder *b, const char *text, size_t n, uint32_t row, struct err *e)
-{
-    if (n >= 2 && text[0] == '"' && text[n - 1] == '"') {
-        for (size_t i = 1; i < n - 1; i++) {
-            if (text[i] < 0x20 || text[i] > 0x7e || text[i] == '"' || text[i] == '\\') {
-                return 1;
-            }
-        }
-        return add_value(b, text + 1, n - 2, row, e);
-    }
-    if (n == 1 || (n > 1 && n < 16 && text[0] >= '1')) {
-        size_t digits = 0;
-        while (digits < n && text[digits] >= '0' && text[digits] <= '9') {
-            digits++;
-        }
-        return digits == n ? add_value(b, text, n, row, e) : 1;
-    }
-    return n == 4 && memcmp(text, "null", 4) == 0 ? 0 : 1;
-}
-
-static int add_row(struct builder *b, const char *text, size_t n, uint32_t row, struct err *e)
-{
-    int rc = add_plain(b, text, n, row, e);
-    if (rc != 1) {
-        return rc;
-    }
-    json_error_t error;
-    json_t *value = json_loadb(text, n, JSON_DECODE_ANY, &error);
-    if (value == NULL) {
-        return err_set(e, "row %u: not a JSON text: %s", row, error.text);
-    }
-    rc = add_json(b, value, row, e);
-    json_decref(value);
-    return rc;
+    struct builder *b = arg;
+    return add_value(b, text, n, b->at, e);
 }
 
 static int compare_numbers(const void *a, const void *b)
@@ -171,7 +187,11 @@ struct attribute_index *attribute_index_new(const struct strtab *values, struct 
     for (size_t i = 0; rc == 0 && i < values->count; i++) {
         size_t n;
         const char *text = strtab_get(values, i, &n);
-        rc = add_row(&b, text, n, (uint32_t)i, e);
+        b.at = (uint32_t)i;
+        rc = attribute_values(text, n, take_row_value, &b, e);
+        if (rc != 0) {
+            err_prefix(e, "row %zu", i);
+        }
     }
     rc = rc == 0 ? sort_rows(&b, e) : rc;
     mem_free(b.value);

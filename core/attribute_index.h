@@ -10,12 +10,23 @@
 #ifndef CORE_ATTRIBUTE_INDEX_H
 #define CORE_ATTRIBUTE_INDEX_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "core/err.h"
 #include "core/strtab.h"
+
+enum { ATTRIBUTE_TEXT_MAX = 64 };
+
+/* The text by which one value is known: the string's, borrowed, or written to `room`. NULL for null, lists and objects, which
+ * are no values. */
+struct span attribute_value_text(const json_t *value, char room[ATTRIBUTE_TEXT_MAX]);
+
+/* Calls `take` for each value of a column's JSON text, until one call fails; also fails when it is no JSON. */
+typedef int attribute_take(void *arg, const char *text, size_t n, struct err *e);
+int attribute_values(const char *text, size_t n, attribute_take *take, void *arg, struct err *e);
 
 struct attribute_index; /* opaque */
 
