@@ -143,6 +143,15 @@ size_t ann_room(const struct ann *index);      /* rows that can still be added *
  * failure (no room, a number that is not finite) nothing was added. */
 int ann_add(struct ann *index, const float *vectors, size_t n, uint32_t *first_row, struct err *e);
 
+/* ann_add that removes the rows old [n_old] in the same moment: they are earlier versions of some of the vectors. */
+int ann_replace(struct ann *index, const float *vectors, size_t n, const uint32_t *old, size_t n_old,
+                uint32_t *first_row, struct err *e);
+
+/* A search during which rows are replaced may see the old one and the new, or neither. Who can't have that asks for the generation
+ * before the search, and after it whether it is settled: if not, search again. */
+size_t ann_generation(const struct ann *index);
+bool ann_is_settled(const struct ann *index, size_t generation);
+
 /* No search that begins from now on returns the row. False if it is none, or was removed before. */
 bool ann_remove(struct ann *index, uint32_t row);
 

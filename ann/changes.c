@@ -111,6 +111,30 @@ size_t ann_room(const struct ann *index)
 
 int ann_add(struct ann *index, const float *vectors, size_t n, uint32_t *first_row, struct err *e)
 {
+    return ann_replace(index, vectors, n, NULL, 0, first_row, e);
+}
+
+/* The moment in which added rows appear and old ones go: a few instructions, while the generation is odd. Whoever sees one of its
+ * stores (they release, searches acquire) then sees the odd number, too, or a later one. */
+static void exchange(struct ann *index, size_t n_added, const uint32_t *old, size_t n_old)
+{
+    struct ann_changes *c = index->changes;
+    size_t generation = atomic_load_explicit(&c->generation, memory_order_relaxed);
+    if (n_old > 0) {
+        atomic_store_explicit(&c->generation, generation + 1, memory_order_relaxed);
+    }
+    atomic_store_explicit(&c->n_added, n_added, memory_order_release);
+    for (size_t i = 0; i < n_old; i++) {
+        ann_remove(index, old[i]);
+    }
+    if (n_old > 0) {
+        atomic_store_explicit(&c->generation, generation + 2, memory_order_release);
+    }
+}
+
+int ann_replace(struct ann *index, const float *vectors, size_t n, const uint32_t *old, size_t n_old,
+                uint32_t *first_row, struct err *e)
+{
     struct ann_changes *c = index->changes;
     size_t dim = index->vectors.dim;
     if (n > ann_room(index)) {
@@ -119,12 +143,11 @@ int ann_add(struct ann *index, const float *vectors, size_t n, uint32_t *first_r
     if (!vec_is_finite(vectors, n * dim)) {
         return err_set(e, "a vector that is not finite can't be added");
     }
+    *first_row = (uint32_t)ann_rows(index);
     if (n == 0) {
-        *first_row = (uint32_t)ann_rows(index);
         return 0;
     }
     size_t added = count_of(&c->n_added);
-    *first_row = (uint32_t)(c->first + added);
     memcpy(c->vectors + added * dim, vectors, n * dim * sizeof *vectors);
     if (index->codes != NULL) {
         sq8_put(index->codes, *first_row, vectors, n);
@@ -133,7 +156,7 @@ int ann_add(struct ann *index, const float *vectors, size_t n, uint32_t *first_r
         index->engine->add(index, vectors, n, *first_row);
     }
     index->given = added + n;
-    atomic_store_explicit(&c->n_added, added + n, memory_order_release);
+    exchange(index, added + n, old, n_old);
     return 0;
 }
 
@@ -146,6 +169,16 @@ bool ann_remove(struct ann *index, uint32_t row)
     atomic_fetch_or_explicit(&c->removed[row / 64], (uint64_t)1 << row % 64, memory_order_release);
     atomic_fetch_add_explicit(&c->n_removed, 1, memory_order_release);
     return true;
+}
+
+size_t ann_generation(const struct ann *index)
+{
+    return index->changes == NULL ? 0 : count_of(&index->changes->generation);
+}
+
+bool ann_is_settled(const struct ann *index, size_t generation)
+{
+    return generation % 2 == 0 && ann_generation(index) == generation;
 }
 
 bool ann_is_live(const struct ann *index, uint32_t row)

@@ -93,6 +93,7 @@ struct ann_changes {
     size_t dim;
     _Atomic size_t n_added;
     _Atomic size_t n_removed;
+    _Atomic size_t generation; /* of replacements; odd while one is being made */
     _Atomic uint64_t *removed; /* [(first + room) / 64, rounded up] bit row % 64 of word row / 64 */
 };
 
@@ -168,7 +169,7 @@ void scores_blank(const struct ann *index, float *scores, size_t first, size_t r
 /* Removed rows of a word of a mask. */
 static inline uint64_t removed_word(const struct ann *index, size_t word)
 {
-    return index->changes == NULL ? 0 : atomic_load_explicit(&index->changes->removed[word], memory_order_relaxed);
+    return index->changes == NULL ? 0 : atomic_load_explicit(&index->changes->removed[word], memory_order_acquire);
 }
 
 static inline bool row_is_removed(const struct ann *index, uint32_t row)

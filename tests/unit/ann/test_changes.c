@@ -539,6 +539,75 @@ static void changes_while_others_search(void **state)
 
 /* --- what can go wrong -------------------------------------------------------------------------------------------- */
 
+/* --- replacing while others search --------------------------------------------------------------------------------- */
+
+enum { VERSIONS = 2000, READERS = 2 };
+
+struct replaced {
+    struct ann *index;
+    const float *vector;
+    atomic_bool done;
+    atomic_size_t settled;
+};
+
+/* Of one vector there is always one version, if the answer is settled. */
+static void *search_versions(void *arg)
+{
+    struct replaced *r = arg;
+    struct err e = ERR_INIT;
+    struct ann_workspace *ws = ann_workspace_new(r->index, K, &e);
+    const struct ann_query query = {.vector = r->vector, .k = K, .min_score = -INFINITY};
+    size_t wrong = ws == NULL;
+    while (wrong == 0 && !atomic_load(&r->done)) {
+        struct scored hits[K];
+        struct ann_answer answer;
+        size_t generation = ann_generation(r->index);
+        wrong += ann_search(r->index, ws, &query, hits, &answer, &e) != 0;
+        if (ann_is_settled(r->index, generation)) {
+            size_t versions = 0;
+            for (size_t i = 0; i < answer.n; i++) {
+                versions += hits[i].row >= v.n;
+            }
+            wrong += versions != 1;
+            atomic_fetch_add(&r->settled, 1);
+        }
+    }
+    ann_workspace_free(ws);
+    return (void *)(uintptr_t)wrong;
+}
+
+static void replaced_while_others_search(void **state)
+{
+    (void)state;
+    for (const char *const *engine = ann_engine_names; *engine != NULL; engine++) {
+        struct replaced r = {.index = build_with_room(*engine, &v, VERSIONS), .vector = fresh};
+        pthread_t readers[READERS];
+        struct err e = ERR_INIT;
+        uint32_t row = add(r.index, fresh, 1);
+        uint32_t first = row;
+        for (size_t i = 0; i < READERS; i++) {
+            assert_int_equal(pthread_create(&readers[i], NULL, search_versions, &r), 0);
+        }
+        for (size_t i = 1; i < VERSIONS; i++) {
+            uint32_t old = row;
+            assert_int_equal(ann_replace(r.index, fresh, 1, &old, 1, &row, &e), 0);
+            assert_int_equal(row, first + i);
+            assert_false(ann_is_live(r.index, old));
+        }
+        while (atomic_load(&r.settled) < 10) {}
+        atomic_store(&r.done, true);
+        for (size_t i = 0; i < READERS; i++) {
+            void *wrong = NULL;
+            pthread_join(readers[i], &wrong);
+            assert_null(wrong);
+        }
+        assert_true(ann_is_settled(r.index, ann_generation(r.index)));
+        assert_false(ann_is_settled(r.index, ann_generation(r.index) - 2));
+        assert_int_equal(ann_rows_live(r.index), v.n + 1);
+        ann_free(r.index);
+    }
+}
+
 static void refusals(void **state)
 {
     (void)state;
@@ -639,6 +708,7 @@ int main(void)
         cmocka_unit_test(compaction),
         cmocka_unit_test(removed_neighbours),
         cmocka_unit_test(changes_while_others_search),
+        cmocka_unit_test(replaced_while_others_search),
         cmocka_unit_test(refusals),
         cmocka_unit_test(from_nothing_to_nothing),
         cmocka_unit_test(short_memory),
