@@ -27,6 +27,7 @@ struct serve_config {
         uint32_t exclude;     /* ids excluded a request */
         uint32_t effort;      /* search.effort */
         uint32_t list;        /* elements of a multi-valued feature or history */
+        uint32_t added_items; /* of one bundle */
         uint32_t connections; /* a worker */
         uint32_t head;        /* bytes of request line and headers */
         uint32_t request_timeout_ms, idle_timeout_ms, response_timeout_ms, drain_timeout_ms;

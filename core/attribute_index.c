@@ -259,6 +259,11 @@ static bool above(const struct number_range *r, double x)
     return x > r->high || (r->high_open && x == r->high);
 }
 
+bool number_in_range(const struct number_range *range, double number)
+{
+    return !below(range, number) && !above(range, number);
+}
+
 void attribute_index_between(const struct attribute_index *x, const struct number_range *range, uint64_t *bits)
 {
     size_t low = 0;

@@ -47,6 +47,8 @@ struct number_range {
     bool low_open, high_open; /* the bound itself is outside */
 };
 
+bool number_in_range(const struct number_range *range, double number);
+
 /* Sets the bits of rows with a number in the range. */
 void attribute_index_between(const struct attribute_index *x, const struct number_range *range, uint64_t *bits);
 

@@ -10,35 +10,40 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "server/catalog.h"
 #include "server/http.h"
 
-/* ,"fields":{"category":"a","price":1.5}: attribute values lie in the bundle as JSON text. */
-static void write_fields(const struct bundle *b, uint64_t fields, uint32_t row, struct json_out *out)
+/* Answers are of one moment: of an item that is being replaced they have one version, and what is excluded or filtered is
+ * out in whatever version. A replacement takes less than a microsecond, so a search that meets one is rare, and after three in a
+ * row the bound on a request's time is worth more. */
+enum { SEARCH_TRIES = 3 };
+
+/* ,"fields":{"category":"a","price":1.5}: attribute values are kept as JSON text. */
+static void write_fields(const struct snapshot *s, uint64_t fields, uint32_t row, struct json_out *out)
 {
     const char *before = ",\"fields\":{";
     for (; fields; fields &= fields - 1) {
-        const struct bundle_attribute *a = &b->attributes[__builtin_ctzll(fields)];
-        size_t length;
-        const char *value = strtab_get(&a->values, row, &length);
+        size_t attribute = (size_t)__builtin_ctzll(fields);
+        const char *name = s->bundle->attributes[attribute].name;
+        struct span value = catalog_attribute(s->catalog, attribute, row);
         json_out_text(out, before);
-        json_out_string(out, a->name, strlen(a->name));
+        json_out_string(out, name, strlen(name));
         json_out_bytes(out, ":", 1);
-        json_out_bytes(out, value, length);
+        json_out_bytes(out, value.text, value.length);
         before = ",";
     }
     json_out_bytes(out, "}", 1);
 }
 
-static void write_item(const struct bundle *b, const struct scored *hit, uint64_t fields, struct json_out *out)
+static void write_item(const struct snapshot *s, const struct scored *hit, uint64_t fields, struct json_out *out)
 {
-    size_t length;
-    const char *id = strtab_get(&b->item_ids, hit->row, &length);
+    struct span id = catalog_id(s->catalog, hit->row);
     json_out_bytes(out, "{\"id\":", 6);
-    json_out_string(out, id, length);
+    json_out_string(out, id.text, id.length);
     json_out_bytes(out, ",\"score\":", 9);
     json_out_float(out, hit->score);
     if (fields) {
-        write_fields(b, fields, hit->row, out);
+        write_fields(s, fields, hit->row, out);
     }
     json_out_bytes(out, "}", 1);
 }
@@ -72,7 +77,7 @@ static size_t use_filter(struct workbench *bench, struct use *use, const json_t 
     }
     if (use->filters < FILTER_SETS) {
         use->filter[use->filters] = filter;
-        use->n_allow[use->filters] = filter_apply(bench->snapshot->bundle, filter, &bench->filter, use->filters);
+        use->n_allow[use->filters] = filter_apply(bench->snapshot, filter, &bench->filter, use->filters);
         return use->filters++;
     }
     return FILTER_SETS;
@@ -97,7 +102,7 @@ static bool group_add(struct workbench *bench, struct use *use, const struct que
         .exact = query->exact,
         .min_score = query->min_score,
         .exclude = exclude,
-        .n_exclude = request_exclude_rows(bench->snapshot->bundle, query->exclude, self, exclude),
+        .n_exclude = request_exclude_rows(bench->snapshot, query->exclude, self, exclude),
         .allow = query->filter ? filter_set(&bench->filter, filter) : NULL,
         .n_allow = query->filter ? use->n_allow[filter] : 0,
     };
@@ -110,22 +115,28 @@ static bool group_add(struct workbench *bench, struct use *use, const struct que
 int answer_search(struct workbench *bench, struct metrics *metrics, const struct query *queries, size_t count,
                   const float *vectors, int64_t self, struct answer_group *g, struct fault *f)
 {
-    struct use use = {0};
+    const struct snapshot *s = bench->snapshot;
     struct err e = ERR_INIT;
-    size_t dim = bench->snapshot->bundle->dim;
-    g->n = 0;
-    while (g->n < count && group_add(bench, &use, &queries[g->n], vectors + g->n * dim, self, g)) {}
-    if (ann_search_batch(bench->snapshot->index, bench->search, g->searches, g->n, g->hits, g->answers, &e) != 0) {
-        log_error("search in model %s: %s", bench->snapshot->version, e.message);
-        return fault_set(f, PROBLEM_INTERNAL, "", "the search failed; the log says why");
-    }
+    size_t dim = s->bundle->dim;
+    size_t generation;
+    int tries = 0;
+    do { /* again when an item was replaced meanwhile */
+        struct use use = {0};
+        g->n = 0;
+        generation = ann_generation(s->index);
+        while (g->n < count && group_add(bench, &use, &queries[g->n], vectors + g->n * dim, self, g)) {}
+        if (ann_search_batch(s->index, bench->search, g->searches, g->n, g->hits, g->answers, &e) != 0) {
+            log_error("search in model %s: %s", s->version, e.message);
+            return fault_set(f, PROBLEM_INTERNAL, "", "the search failed; the log says why");
+        }
+    } while (!ann_is_settled(s->index, generation) && ++tries < SEARCH_TRIES);
     for (size_t i = 0; i < g->n; i++) {
         count_answer(metrics, &g->answers[i]);
     }
     return 0;
 }
 
-void answer_write(const struct bundle *b, const struct query *query, const struct answer_group *g, size_t i,
+void answer_write(const struct snapshot *s, const struct query *query, const struct answer_group *g, size_t i,
                   struct json_out *out)
 {
     const struct ann_answer *answer = &g->answers[i];
@@ -134,7 +145,7 @@ void answer_write(const struct bundle *b, const struct query *query, const struc
         if (j > 0) {
             json_out_bytes(out, ",", 1);
         }
-        write_item(b, &g->hits[i][j], query->fields, out);
+        write_item(s, &g->hits[i][j], query->fields, out);
     }
     json_out_text(out,
                   answer->complete ? "],\"complete\":true,\"strategy\":\"" : "],\"complete\":false,\"strategy\":\"");

@@ -20,12 +20,12 @@ struct answer_group {
 
 /* Searches for the first of the queries [count], of vectors [count, dim]: as many as the bench has room for together, which
  * is g->n, one at least. What was found is valid until the next search. `self`: a row that is left out besides the excluded
- * ones, or -1. Returns 0, or -1 with the fault set. */
+ * ones, or -1. All are of one moment of the items. Returns 0, or -1 with the fault set. */
 int answer_search(struct workbench *bench, struct metrics *metrics, const struct query *queries, size_t count,
                   const float *vectors, int64_t self, struct answer_group *g, struct fault *f);
 
 /* Writes what was found for query number i of the group:  "items":[...],"complete":...,"strategy":"..." */
-void answer_write(const struct bundle *b, const struct query *query, const struct answer_group *g, size_t i,
+void answer_write(const struct snapshot *s, const struct query *query, const struct answer_group *g, size_t i,
                   struct json_out *out);
 
 /* About how many bytes answer_write will write. */

@@ -5,13 +5,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/attribute_index.h"
+#include "ann/ann.h"
 #include "core/mem.h"
+#include "server/catalog.h"
 
-int filter_bits_init(struct filter_bits *bits, size_t n_items)
+int filter_bits_init(struct filter_bits *bits, size_t n_rows)
 {
-    bits->n_items = n_items;
-    bits->words = (n_items + 63) / 64;
+    bits->words = (n_rows + 63) / 64;
     bits->rows = mem_array(FILTER_SETS * bits->words, sizeof *bits->rows);
     bits->condition = mem_array(bits->words, sizeof *bits->condition);
     return bits->rows == NULL || bits->condition == NULL ? -1 : 0;
@@ -55,11 +55,11 @@ static int check_list(const struct check *c, const json_t *list, const char *at)
     return 0;
 }
 
-static int check_range(const struct check *c, const struct bundle_attribute *a, const json_t *range, const char *at)
+static int check_range(const struct check *c, size_t attribute, const json_t *range, const char *at)
 {
     const char *name;
     json_t *bound;
-    if (attribute_index_numbers(a->index) == 0) {
+    if (!catalog_has_numbers(c->rules->catalog, attribute)) {
         return fault_set(c->fault, PROBLEM_INVALID_FIELD, at, "no item has a number in this attribute");
     }
     if (json_object_size(range) == 0) {
@@ -92,7 +92,7 @@ static int check_condition(struct check *c, const char *name, const json_t *valu
         return fault_set(c->fault, PROBLEM_INVALID_FIELD, at, "the model's items have no attribute of this name");
     }
     if (json_is_object(value)) {
-        return check_range(c, a, value, at);
+        return check_range(c, (size_t)(a - c->rules->bundle->attributes), value, at);
     }
     if (json_is_array(value)) {
         return check_list(c, value, at);
@@ -131,22 +131,25 @@ int filter_check(const struct request_rules *rules, const json_t *filter, const 
 
 /* --- applying ------------------------------------------------------------------------------------------------------- */
 
-static void set_value(const struct attribute_index *x, const json_t *value, uint64_t *bits)
+/* One condition being looked up. */
+struct lookup {
+    const struct catalog *catalog;
+    size_t attribute;
+    uint64_t *bits;
+};
+
+static void set_value(const struct lookup *l, const json_t *value)
 {
-    if (json_is_string(value)) {
-        attribute_index_equal(x, json_string_value(value), json_string_length(value), bits);
-        return;
-    }
-    char text[64]; /* as a column's values are written (core/attribute_index.c) */
-    size_t n = json_dumpb(value, text, sizeof text, JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
-    attribute_index_equal(x, text, n < sizeof text ? n : sizeof text, bits);
+    char room[ATTRIBUTE_TEXT_MAX];
+    struct span text = attribute_value_text(value, room);
+    catalog_equal(l->catalog, l->attribute, text.text, text.length, l->bits);
     if (json_is_real(value)) { /* 7.0 is 7 */
         double number = json_real_value(value);
-        attribute_index_between(x, &(struct number_range){.low = number, .high = number}, bits);
+        catalog_between(l->catalog, l->attribute, &(struct number_range){.low = number, .high = number}, l->bits);
     }
 }
 
-static void set_range(const struct attribute_index *x, const json_t *range, uint64_t *bits)
+static void set_range(const struct lookup *l, const json_t *range)
 {
     struct number_range r = {.low = -INFINITY, .high = INFINITY};
     const char *name;
@@ -163,27 +166,28 @@ static void set_range(const struct attribute_index *x, const json_t *range, uint
             r.high_open = open;
         }
     }
-    attribute_index_between(x, &r, bits);
+    catalog_between(l->catalog, l->attribute, &r, l->bits);
 }
 
 /* The rows for which a condition holds, into bits->condition. */
-static void find_condition(const struct bundle *b, const char *name, const json_t *value, struct filter_bits *bits)
+static void find_condition(const struct snapshot *s, const char *name, const json_t *value, struct filter_bits *bits)
 {
-    const struct attribute_index *x = bundle_find_attribute(b, name)->index;
+    const struct bundle_attribute *a = bundle_find_attribute(s->bundle, name);
+    const struct lookup l = {s->catalog, (size_t)(a - s->bundle->attributes), bits->condition};
     memset(bits->condition, 0, bits->words * sizeof *bits->condition);
     if (json_is_object(value)) {
-        set_range(x, value, bits->condition);
+        set_range(&l, value);
     } else if (json_is_array(value)) {
         for (size_t i = 0; i < json_array_size(value); i++) {
-            set_value(x, json_array_get(value, i), bits->condition);
+            set_value(&l, json_array_get(value, i));
         }
     } else {
-        set_value(x, value, bits->condition);
+        set_value(&l, value);
     }
 }
 
 /* Leaves the rows for which the conditions hold, or do not. */
-static void keep_conditions(const struct bundle *b, const json_t *conditions, bool wanted, struct filter_bits *bits,
+static void keep_conditions(const struct snapshot *s, const json_t *conditions, bool wanted, struct filter_bits *bits,
                             uint64_t *rows)
 {
     const char *name;
@@ -191,13 +195,22 @@ static void keep_conditions(const struct bundle *b, const json_t *conditions, bo
     json_object_foreach((json_t *)(uintptr_t)conditions, name, value)
     {
         if (wanted && strcmp(name, "not") == 0) {
-            keep_conditions(b, value, false, bits, rows);
+            keep_conditions(s, value, false, bits, rows);
             continue;
         }
-        find_condition(b, name, value, bits);
+        find_condition(s, name, value, bits);
         for (size_t i = 0; i < bits->words; i++) {
             rows[i] &= wanted ? bits->condition[i] : ~bits->condition[i];
         }
+    }
+}
+
+/* Sets the bits below n, and no others, of bits [words]. */
+static void set_below(uint64_t *bits, size_t words, size_t n)
+{
+    for (size_t i = 0; i < words; i++) {
+        size_t first = i * 64;
+        bits[i] = first + 64 <= n ? ~UINT64_C(0) : first < n ? (UINT64_C(1) << (n - first)) - 1 : 0;
     }
 }
 
@@ -206,15 +219,16 @@ const uint64_t *filter_set(const struct filter_bits *bits, size_t number)
     return bits->rows + number * bits->words;
 }
 
-size_t filter_apply(const struct bundle *b, const json_t *filter, struct filter_bits *bits, size_t number)
+size_t filter_apply(const struct snapshot *s, const json_t *filter, struct filter_bits *bits, size_t number)
 {
     size_t count = 0;
     uint64_t *rows = bits->rows + number * bits->words;
-    memset(rows, 0xff, bits->words * sizeof *rows);
-    if (bits->n_items % 64 != 0) {
-        rows[bits->words - 1] = (UINT64_C(1) << bits->n_items % 64) - 1;
-    }
-    keep_conditions(b, filter, true, bits, rows);
+    size_t own = s->bundle->n_items;
+    size_t own_words = (own + 63) / 64; /* added rows begin behind */
+    size_t end = ann_rows(s->index);
+    set_below(rows, own_words, own);
+    set_below(rows + own_words, bits->words - own_words, end > own_words * 64 ? end - own_words * 64 : 0);
+    keep_conditions(s, filter, true, bits, rows);
     for (size_t i = 0; i < bits->words; i++) {
         count += (size_t)__builtin_popcountll(rows[i]);
     }

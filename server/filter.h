@@ -13,8 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "core/bundle.h"
 #include "server/request.h"
+#include "server/snapshot.h"
 
 enum { FILTER_MAX_CONDITIONS = 64, FILTER_SETS = 8 };
 
@@ -22,17 +22,18 @@ enum { FILTER_MAX_CONDITIONS = 64, FILTER_SETS = 8 };
 struct filter_bits {
     uint64_t *rows;      /* [FILTER_SETS, words] */
     uint64_t *condition; /* [words] */
-    size_t words, n_items;
+    size_t words;
 };
 
-int filter_bits_init(struct filter_bits *bits, size_t n_items); /* -1 without memory */
-void filter_bits_release(struct filter_bits *bits);             /* zeroed is fine */
+int filter_bits_init(struct filter_bits *bits, size_t n_rows); /* -1 without memory */
+void filter_bits_release(struct filter_bits *bits);            /* zeroed is fine */
 
 /* Whether a filter is one, for these items; `at` is its JSON pointer. Returns 0, or -1 with the fault set. */
 int filter_check(const struct request_rules *rules, const json_t *filter, const char *at, struct fault *f);
 
-/* Fills a set, of number 0 to FILTER_SETS - 1, by a checked filter; returns how many rows it lets through. */
-size_t filter_apply(const struct bundle *b, const json_t *filter, struct filter_bits *bits, size_t number);
+/* Fills a set, of number 0 to FILTER_SETS - 1 and as many rows as ann_rows_most, by a checked filter, of rows that the index has
+ * now; returns how many it lets through. Removed rows are among them. */
+size_t filter_apply(const struct snapshot *s, const json_t *filter, struct filter_bits *bits, size_t number);
 
 /* The set: bit row % 64 of word row / 64. */
 const uint64_t *filter_set(const struct filter_bits *bits, size_t number);

@@ -81,18 +81,18 @@ static int read_batch(struct workbench *bench, const json_t *body, const json_t 
 static int write_batch(struct worker *w, size_t count, struct json_out *out, struct fault *f)
 {
     struct workbench *bench = w->bench;
-    const struct bundle *b = bench->snapshot->bundle;
+    size_t dim = bench->snapshot->bundle->dim;
     struct answer_group group;
     json_out_text(out, "\"results\":[");
     for (size_t done = 0; done < count; done += group.n) {
         const struct query *queries = bench->queries + done;
-        const float *vectors = bench->vectors + done * b->dim;
+        const float *vectors = bench->vectors + done * dim;
         if (answer_search(bench, &w->metrics, queries, count - done, vectors, -1, &group, f) != 0) {
             return -1;
         }
         for (size_t i = 0; i < group.n; i++) {
             json_out_text(out, done + i == 0 ? "{" : ",{");
-            answer_write(b, &queries[i], &group, i, out);
+            answer_write(bench->snapshot, &queries[i], &group, i, out);
             json_out_bytes(out, "}", 1);
         }
     }
@@ -142,7 +142,7 @@ static void answer_single(struct worker *w, const struct waiting *waiting, const
     struct json_out out;
     begin_answer(w->bench, waiting->request, &out);
     if (status == 0) {
-        answer_write(w->bench->snapshot->bundle, query, group, i, &out);
+        answer_write(w->bench->snapshot, query, group, i, &out);
         json_out_bytes(&out, "}", 1);
     }
     w->request_from = waiting->from;

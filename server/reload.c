@@ -30,6 +30,7 @@
 #include "core/bundle.h"
 #include "core/log.h"
 #include "core/mem.h"
+#include "server/catalog.h"
 #include "server/service.h"
 #include "server/snapshot.h"
 
@@ -113,7 +114,7 @@ static void touch_vectors(const struct bundle *b)
     }
 }
 
-static struct snapshot *load_unguarded(const char *path, struct retired *retired, struct err *e)
+static struct snapshot *load_unguarded(const char *path, size_t room, struct retired *retired, struct err *e)
 {
     struct timespec from, to;
     clock_gettime(CLOCK_MONOTONIC, &from);
@@ -124,14 +125,19 @@ static struct snapshot *load_unguarded(const char *path, struct retired *retired
     const struct ann_vectors vectors = {.data = b->item_vectors, .n = b->n_items, .dim = b->dim};
     double recall = 0.0;
     struct ann *index = ann_open(b->index_engine, b->index_path, &vectors, b->index_effort, e);
-    if (!index || check_index(b, index, &recall, e) != 0) {
+    if (!index || ann_make_room(index, room, e) != 0 || check_index(b, index, &recall, e) != 0) {
         err_prefix(e, "bundle %s", path);
         ann_free(index);
         bundle_free(b);
         return NULL;
     }
     touch_vectors(b);
-    struct snapshot *s = snapshot_new(b->version, b, index, retired, e);
+    struct catalog *catalog = catalog_new(b, room, e);
+    if (!catalog) {
+        ann_free(index);
+        return NULL;
+    }
+    struct snapshot *s = snapshot_new(b->version, catalog, index, retired, e);
     if (s) {
         clock_gettime(CLOCK_MONOTONIC, &to);
         s->load_seconds = (double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) / 1e9;
@@ -140,7 +146,7 @@ static struct snapshot *load_unguarded(const char *path, struct retired *retired
     return s;
 }
 
-struct snapshot *reload_load(const char *path, struct retired *retired, struct err *e)
+struct snapshot *reload_load(const char *path, size_t room, struct retired *retired, struct err *e)
 {
     sigjmp_buf jump;
     if (sigsetjmp(jump, 1)) {
@@ -149,7 +155,7 @@ struct snapshot *reload_load(const char *path, struct retired *retired, struct e
         return NULL;
     }
     landing = &jump;
-    struct snapshot *s = load_unguarded(path, retired, e);
+    struct snapshot *s = load_unguarded(path, room, retired, e);
     landing = NULL;
     return s;
 }
@@ -160,7 +166,7 @@ static void *loader_main(void *arg)
 {
     struct reload *r = arg;
     setpriority(PRIO_PROCESS, (id_t)gettid(), LOADER_NICE); /* Linux: of this thread */
-    r->result = reload_load(r->path, &r->service->retired, &r->error);
+    r->result = reload_load(r->path, r->service->config->limits.added_items, &r->service->retired, &r->error);
     atomic_store_explicit(&r->finished, true, memory_order_release);
     service_wake_control(r->service);
     return NULL;

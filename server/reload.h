@@ -10,6 +10,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -43,7 +44,7 @@ struct reload_status {
 void reload_get_status(struct reload *r, struct reload_status *status);
 
 /* The load itself, in the calling thread: opens and verifies the bundle and its index, measures the index against an
- * exact scan, touches the memory. NULL with the reason. */
-struct snapshot *reload_load(const char *path, struct retired *retired, struct err *e);
+ * exact scan, touches the memory, makes room for so many items more. NULL with the reason. */
+struct snapshot *reload_load(const char *path, size_t room, struct retired *retired, struct err *e);
 
 #endif

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/catalog.h"
 #include "server/filter.h"
 #include "server/http.h"
 
@@ -357,17 +358,23 @@ int request_add_features(const struct request_rules *rules, struct feature_rows 
     return 0;
 }
 
-int64_t request_find_item(const struct bundle *b, const json_t *id)
+struct span request_id(const json_t *id, char room[INTEGER_ID_MAX])
 {
     if (json_is_string(id)) {
-        return strtab_find(&b->item_ids, json_string_value(id), json_string_length(id));
+        return (struct span){json_string_value(id), json_string_length(id)};
     }
     if (json_is_integer(id)) {
-        char text[24];
-        int n = snprintf(text, sizeof text, "%lld", (long long)json_integer_value(id));
-        return strtab_find(&b->item_ids, text, (size_t)n);
+        int n = snprintf(room, INTEGER_ID_MAX, "%lld", (long long)json_integer_value(id));
+        return (struct span){room, (size_t)n};
     }
-    return -1;
+    return (struct span){NULL, 0};
+}
+
+int64_t request_find_item(const struct snapshot *s, const json_t *id)
+{
+    char room[INTEGER_ID_MAX];
+    struct span text = request_id(id, room);
+    return text.text ? catalog_find(s->catalog, s->index, text.text, text.length) : -1;
 }
 
 static int compare_rows(const void *a, const void *b)
@@ -377,14 +384,16 @@ static int compare_rows(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-size_t request_exclude_rows(const struct bundle *b, const json_t *exclude, int64_t self, uint32_t *rows)
+size_t request_exclude_rows(const struct snapshot *s, const json_t *exclude, int64_t self, uint32_t *rows)
 {
     size_t n = 0;
     if (self >= 0) {
-        rows[n++] = (uint32_t)self;
+        struct span id = catalog_id(s->catalog, (uint32_t)self);
+        int64_t row = catalog_find(s->catalog, s->index, id.text, id.length);
+        rows[n++] = (uint32_t)(row >= 0 ? row : self);
     }
     for (size_t i = 0; i < json_array_size(exclude); i++) {
-        int64_t row = request_find_item(b, json_array_get(exclude, i));
+        int64_t row = request_find_item(s, json_array_get(exclude, i));
         if (row >= 0) {
             rows[n++] = (uint32_t)row;
         }

@@ -17,6 +17,7 @@
 #include "core/bundle.h"
 #include "core/features.h"
 #include "server/problem.h"
+#include "server/snapshot.h"
 
 enum { REQUEST_DEFAULT_K = 100, REQUEST_MAX_DEPTH = 16, FAULT_POINTER_MAX = 512, FAULT_DETAIL_MAX = 1024 };
 
@@ -55,6 +56,7 @@ json_t *request_parse(const char *body, size_t n, struct fault *f);
 struct request_rules {
     const struct serve_config *config;
     const struct bundle *bundle;
+    const struct catalog *catalog; /* of this bundle */
 };
 
 /* Reads a query from an object whose JSON pointer is `at` ("" or "/requests/3"). `subject` names the one member that is
@@ -66,11 +68,15 @@ int request_read_query(const struct request_rules *rules, const json_t *object, 
 int request_add_features(const struct request_rules *rules, struct feature_rows *rows, struct value_scratch *scratch,
                          const json_t *features, const char *at, struct fault *f);
 
-/* The row of an item named by a string or an integer; -1 when the model has none or it is neither. */
-int64_t request_find_item(const struct bundle *b, const json_t *id);
+/* The text of an id that is a string or an integer, borrowed or in `room`; NULL when it is neither. */
+enum { INTEGER_ID_MAX = 24 };
+struct span request_id(const json_t *id, char room[INTEGER_ID_MAX]);
 
-/* The excluded rows, ascending and unique, in rows [json_array_size(exclude) + 1]; `self` >= 0 is excluded, too. Ids that
- * the model does not have are left out. Returns how many. */
-size_t request_exclude_rows(const struct bundle *b, const json_t *exclude, int64_t self, uint32_t *rows);
+/* The row of an item named by a string or an integer; -1 when there is none or it is neither. */
+int64_t request_find_item(const struct snapshot *s, const json_t *id);
+
+/* The excluded rows, ascending and unique, in rows [json_array_size(exclude) + 1]; `self` >= 0 is excluded, too, or what replaced
+ * it. Ids that no item has are left out. Returns how many. */
+size_t request_exclude_rows(const struct snapshot *s, const json_t *exclude, int64_t self, uint32_t *rows);
 
 #endif

@@ -7,13 +7,13 @@
 
 #include "ann/ann.h"
 #include "core/buf.h"
-#include "core/bundle.h"
 #include "core/mem.h"
+#include "server/catalog.h"
 
 static void snapshot_free(struct snapshot *s)
 {
     ann_free(s->index);
-    bundle_free(s->bundle);
+    catalog_unref(s->catalog);
     mem_free(s->version);
     mem_free(s->head);
     mem_free(s);
@@ -31,17 +31,18 @@ static char *make_head(const char *version, size_t *length)
     return head;
 }
 
-struct snapshot *snapshot_new(const char *version, struct bundle *bundle, struct ann *index, struct retired *retired,
+struct snapshot *snapshot_new(const char *version, struct catalog *catalog, struct ann *index, struct retired *retired,
                               struct err *e)
 {
     struct snapshot *s = mem_array(1, sizeof *s);
     if (!s) {
         ann_free(index);
-        bundle_free(bundle);
+        catalog_unref(catalog);
         err_nomem(e);
         return NULL;
     }
-    s->bundle = bundle;
+    s->catalog = catalog;
+    s->bundle = catalog ? catalog_bundle(catalog) : NULL;
     s->index = index;
     s->retired = retired;
     s->loaded_at = time(NULL);
@@ -54,6 +55,17 @@ struct snapshot *snapshot_new(const char *version, struct bundle *bundle, struct
         return NULL;
     }
     return s;
+}
+
+struct snapshot *snapshot_with_index(const struct snapshot *s, struct ann *index, struct err *e)
+{
+    struct snapshot *other = snapshot_new(s->version, catalog_ref(s->catalog), index, s->retired, e);
+    if (other) {
+        other->loaded_at = s->loaded_at;
+        other->load_seconds = s->load_seconds;
+        other->probe_recall = s->probe_recall;
+    }
+    return other;
 }
 
 struct snapshot *snapshot_ref(struct snapshot *s)

@@ -1,7 +1,7 @@
 /*
- * server/snapshot.h: what is being served: one verified bundle with its index, shared by all workers.
+ * server/snapshot.h: what is being served: the items of one verified bundle with their index, shared by all workers.
  *
- * A snapshot is read-only and reference counted. Each worker holds one reference, which the control thread hands over
+ * A snapshot is reference counted, and read-only but for items that come and go (server/items.h). Each worker holds one reference, which the control thread hands over
  * through that worker's mailbox: no lock, no waiting, and a request never sees two snapshots, because a worker changes
  * its own only between requests. Whoever gives back the last reference puts the snapshot on the list of the retired
  * and wakes the control thread, which frees it: unmapping gigabytes never happens in a request.
@@ -23,6 +23,7 @@
 
 struct ann;
 struct bundle;
+struct catalog;
 struct snapshot;
 
 struct retired {
@@ -31,10 +32,11 @@ struct retired {
 };
 
 struct snapshot {
-    struct bundle *bundle; /* owned */
-    struct ann *index;     /* owned */
-    char *version;         /* owned */
-    char *head;            /* owned, [head_len]: {"model":"<version>", the beginning of every answer */
+    struct catalog *catalog; /* a reference */
+    struct bundle *bundle;   /* the catalogue's */
+    struct ann *index;       /* owned */
+    char *version;           /* owned */
+    char *head;              /* owned, [head_len]: {"model":"<version>", the beginning of every answer */
     size_t head_len;
 
     time_t loaded_at;
@@ -46,9 +48,13 @@ struct snapshot {
     struct snapshot *next; /* in the list of the retired */
 };
 
-/* New snapshot with one reference, the caller's. Takes bundle and index, also on failure (they are freed then). */
-struct snapshot *snapshot_new(const char *version, struct bundle *bundle, struct ann *index, struct retired *retired,
+/* New snapshot with one reference, the caller's. Takes a reference to the catalogue (NULL: a snapshot of nothing, for tests)
+ * and the index, also on failure (they are given back and freed then). */
+struct snapshot *snapshot_new(const char *version, struct catalog *catalog, struct ann *index, struct retired *retired,
                               struct err *e);
+
+/* New: the same items with another index of them, which is taken as above. */
+struct snapshot *snapshot_with_index(const struct snapshot *s, struct ann *index, struct err *e);
 
 struct snapshot *snapshot_ref(struct snapshot *s);
 void snapshot_unref(struct snapshot *s); /* NULL is fine */

@@ -29,7 +29,8 @@ static int workbench_fill(struct workbench *b, const struct serve_config *config
     b->n_hits = config->limits.k > HITS_AT_ONCE ? config->limits.k : HITS_AT_ONCE;
     b->exclude = mem_array(b->n_exclude, sizeof *b->exclude);
     b->hits = mem_array(b->n_hits, sizeof *b->hits);
-    if (filter_bits_init(&b->filter, bundle->n_items) != 0 || !b->queries || !b->vectors || !b->exclude || !b->hits) {
+    if (filter_bits_init(&b->filter, ann_rows_most(b->snapshot->index)) != 0 || !b->queries || !b->vectors ||
+        !b->exclude || !b->hits) {
         return err_nomem(e);
     }
     b->search = ann_batch_new(b->snapshot->index, config->limits.k, e);
@@ -44,7 +45,7 @@ struct workbench *workbench_new(struct snapshot *s, const struct serve_config *c
         return NULL;
     }
     b->snapshot = s;
-    b->rules = (struct request_rules){.config = config, .bundle = s->bundle};
+    b->rules = (struct request_rules){.config = config, .bundle = s->bundle, .catalog = s->catalog};
     if (workbench_fill(b, config, e) != 0) {
         b->snapshot = NULL;
         workbench_free(b);

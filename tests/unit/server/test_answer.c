@@ -18,6 +18,7 @@
 #include "core/rng.h"
 #include "core/schema.h"
 #include "server/answer.h"
+#include "server/catalog.h"
 #include "server/handlers.h"
 #include "server/http.h"
 #include "server/window.h"
@@ -33,8 +34,6 @@ struct fixture {
     struct metrics metrics;
     float *items, *users;
     struct buf ids, colours;
-    struct feature features[2];
-    struct bundle_attribute attribute;
     json_t *json[QUERIES]; /* what queries borrow from */
     struct query queries[QUERIES];
 };
@@ -72,15 +71,16 @@ static void make_bundle(struct fixture *f)
     b->dim = DIM;
     b->item_vectors = f->items;
     make_column(&f->ids, &b->item_ids, "i%04u", ITEMS, true);
-    make_column(&f->colours, &f->attribute.values, "\"c%u\"", COLOURS, false);
-    snprintf(f->attribute.name, sizeof f->attribute.name, "colour");
-    f->attribute.index = attribute_index_new(&f->attribute.values, &e);
-    assert_non_null(f->attribute.index);
-    b->attributes = &f->attribute;
+    struct bundle_attribute *a = b->attributes = mem_array(1, sizeof *a);
     b->n_attributes = 1;
+    make_column(&f->colours, &a->values, "\"c%u\"", COLOURS, false);
+    snprintf(a->name, sizeof a->name, "colour");
+    a->index = attribute_index_new(&a->values, &e);
+    assert_non_null(a->index);
     for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
-        f->features[side] = (struct feature){.name = "age", .type = FEATURE_NUMERIC, .stddev = 1};
-        b->schema.towers[side] = (struct tower_spec){.features = &f->features[side], .n_features = 1};
+        struct feature *feature = mem_array(1, sizeof *feature);
+        *feature = (struct feature){.name = "age", .type = FEATURE_NUMERIC, .stddev = 1};
+        b->schema.towers[side] = (struct tower_spec){.features = feature, .n_features = 1};
         b->schema.towers[side].network = (struct network){.type = NETWORK_MLP, .widths = {DIM}, .n_widths = 1};
     }
     assert_int_equal(schema_finish(&b->schema, &e), 0);
@@ -102,7 +102,7 @@ static void set_up(struct fixture *f, const char *engine)
     const struct ann_vectors vectors = {f->items, ITEMS, DIM};
     struct ann *index = ann_build(&vectors, &(struct ann_build_options){.engine = engine, .threads = 1}, &e);
     assert_non_null(index);
-    struct snapshot *s = snapshot_new("v1", f->bundle, index, &f->retired, &e);
+    struct snapshot *s = snapshot_new("v1", catalog_new(f->bundle, 0, &e), index, &f->retired, &e);
     assert_non_null(s);
     f->bench = workbench_new(s, &f->config, &e);
     assert_non_null(f->bench);
@@ -112,14 +112,11 @@ static void tear_down(struct fixture *f)
 {
     struct snapshot *s = snapshot_ref(f->bench->snapshot);
     workbench_free(f->bench);
-    s->bundle = NULL; /* not one that bundle_free knows */
     snapshot_unref(s);
     assert_int_equal(snapshot_reap(&f->retired), 1);
     for (size_t i = 0; i < QUERIES; i++) {
         json_decref(f->json[i]);
     }
-    attribute_index_free(f->attribute.index);
-    mem_free(f->bundle);
     mem_free(f->items);
     mem_free(f->users);
     buf_release(&f->ids);
@@ -188,7 +185,7 @@ static size_t answer(struct fixture *f, size_t first, size_t count, struct evbuf
         assert_int_equal(answer_search(f->bench, &f->metrics, queries, count - done, vectors, -1, &g, &fault), 0);
         assert_in_range(g.n, 1, count - done);
         for (size_t i = 0; i < g.n; i++) {
-            answer_write(f->bundle, &queries[i], &g, i, &out);
+            answer_write(f->bench->snapshot, &queries[i], &g, i, &out);
             json_out_bytes(&out, "\n", 1);
         }
     }

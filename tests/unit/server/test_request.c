@@ -10,59 +10,59 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/buf.h"
+#include "ann/ann.h"
 #include "core/mem.h"
 #include "core/schema.h"
+#include "server/catalog.h"
 #include "server/request.h"
+#include "tests/unit/server/small_bundle.h"
 
 struct fixture {
     struct serve_config config;
-    struct bundle bundle;
+    struct small_blocks blocks;
+    struct bundle *bundle; /* the catalogue's */
+    struct snapshot snapshot;
     struct request_rules rules;
-    struct buf ids, colours;
-    struct bundle_attribute attributes[2];
-    struct feature user[2], item[1];
 };
 
-static void make_table(struct buf *block, struct strtab *table, const char *const *texts, size_t n, bool sorted)
+static struct tower_spec make_spec(const struct feature *features, uint32_t n)
 {
-    struct span spans[8];
-    struct err e = ERR_INIT;
-    for (size_t i = 0; i < n; i++) {
-        spans[i] = (struct span){texts[i], strlen(texts[i])};
-    }
-    strtab_write(block, spans, n);
-    assert_int_equal(strtab_view(table, block->data, block->len, sorted, &e), 0);
+    struct tower_spec spec = {.features = mem_array(n, sizeof *features), .n_features = n};
+    memcpy(spec.features, features, n * sizeof *features);
+    spec.network = (struct network){.type = NETWORK_MLP, .widths = {4}, .n_widths = 1};
+    return spec;
 }
 
 static int set_up(void **state)
 {
     static struct fixture f;
-    f = (struct fixture){.ids = BUF_INIT, .colours = BUF_INIT};
+    static const char *const ids[] = {"-3", "1", "10", "2", "x"};
+    static const char *const colours[] = {"\"red\"", "\"red\"", "null", "\"blue\"", "\"blue\""};
+    static const struct small_column columns[] = {{"colour", colours}, {"shade", colours}};
+    static const float numbers[5];
+    const struct ann_vectors vectors = {numbers, 5, 1};
+    struct err e = ERR_INIT;
+    f = (struct fixture){.config.log_level = LOG_LEVEL_INFO};
     f.config.limits.k = 1000;
     f.config.limits.batch = 8;
     f.config.limits.exclude = 4;
     f.config.limits.effort = 500;
     f.config.limits.list = 3;
-    make_table(&f.ids, &f.bundle.item_ids, (const char *const[]){"-3", "1", "10", "2", "x"}, 5, true);
-    make_table(&f.colours, &f.attributes[0].values,
-               (const char *const[]){"\"red\"", "\"red\"", "null", "\"blue\"", "\"blue\""}, 5, false);
-    snprintf(f.attributes[0].name, sizeof f.attributes[0].name, "colour");
-    f.attributes[1] = f.attributes[0];
-    snprintf(f.attributes[1].name, sizeof f.attributes[1].name, "shade");
-    f.bundle.attributes = f.attributes;
-    f.bundle.n_attributes = 2;
-    f.user[0] = (struct feature){.name = "age", .type = FEATURE_NUMERIC, .stddev = 1};
-    f.user[1] = (struct feature){.name = "topics", .type = FEATURE_CATEGORICAL, .multi = '|', .dim = 1, .buckets = 10};
-    f.item[0] = (struct feature){.name = "price", .type = FEATURE_NUMERIC, .stddev = 1};
-    f.bundle.schema.towers[SIDE_USER] = (struct tower_spec){.features = f.user, .n_features = 2};
-    f.bundle.schema.towers[SIDE_ITEM] = (struct tower_spec){.features = f.item, .n_features = 1};
-    for (int side = SIDE_USER; side <= SIDE_ITEM; side++) {
-        f.bundle.schema.towers[side].network = (struct network){.type = NETWORK_MLP, .widths = {4}, .n_widths = 1};
-    }
-    struct err e = ERR_INIT;
-    assert_int_equal(schema_finish(&f.bundle.schema, &e), 0);
-    f.rules = (struct request_rules){.config = &f.config, .bundle = &f.bundle};
+    struct bundle *b = f.bundle = small_bundle_new(&f.blocks, ids, 5, columns, 2);
+    const struct feature user[] = {
+        {.name = "age", .type = FEATURE_NUMERIC, .stddev = 1},
+        {.name = "topics", .type = FEATURE_CATEGORICAL, .multi = '|', .dim = 1, .buckets = 10}};
+    const struct feature item[] = {{.name = "price", .type = FEATURE_NUMERIC, .stddev = 1}};
+    b->schema.towers[SIDE_USER] = make_spec(user, 2);
+    b->schema.towers[SIDE_ITEM] = make_spec(item, 1);
+    assert_int_equal(schema_finish(&b->schema, &e), 0);
+    f.snapshot.bundle = b;
+    f.snapshot.catalog = catalog_new(b, 3, &e);
+    f.snapshot.index = ann_open("flat", NULL, &vectors, 0, &e);
+    assert_non_null(f.snapshot.catalog);
+    assert_non_null(f.snapshot.index);
+    assert_int_equal(ann_make_room(f.snapshot.index, 3, &e), 0);
+    f.rules = (struct request_rules){.config = &f.config, .bundle = b, .catalog = f.snapshot.catalog};
     *state = &f;
     return 0;
 }
@@ -70,8 +70,9 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
-    buf_release(&f->ids);
-    buf_release(&f->colours);
+    ann_free(f->snapshot.index);
+    catalog_unref(f->snapshot.catalog);
+    small_blocks_release(&f->blocks);
     return 0;
 }
 
@@ -209,7 +210,7 @@ static void test_features(void **state)
     const struct fixture *f = *state;
     struct feature_rows rows;
     struct value_scratch scratch = {0};
-    assert_int_equal(feature_rows_init(&rows, &f->bundle.schema.towers[SIDE_USER]), 0);
+    assert_int_equal(feature_rows_init(&rows, &f->bundle->schema.towers[SIDE_USER]), 0);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct fault fault = {0};
         size_t before = rows.n;
@@ -232,15 +233,15 @@ static void test_excluded_rows_are_sorted_and_unique(void **state)
     const struct fixture *f = *state;
     uint32_t rows[8];
     json_t *ids = json_loads("[\"x\", 10, -3, \"10\", \"nobody\", 99, \"\", 10]", 0, NULL);
-    assert_int_equal(request_exclude_rows(&f->bundle, ids, -1, rows), 3);
+    assert_int_equal(request_exclude_rows(&f->snapshot, ids, -1, rows), 3);
     assert_int_equal(rows[0], 0);
     assert_int_equal(rows[1], 2);
     assert_int_equal(rows[2], 4);
-    assert_int_equal(request_exclude_rows(&f->bundle, ids, 2, rows), 3);
-    assert_int_equal(request_exclude_rows(&f->bundle, ids, 3, rows), 4);
-    assert_int_equal(request_exclude_rows(&f->bundle, NULL, 1, rows), 1);
+    assert_int_equal(request_exclude_rows(&f->snapshot, ids, 2, rows), 3);
+    assert_int_equal(request_exclude_rows(&f->snapshot, ids, 3, rows), 4);
+    assert_int_equal(request_exclude_rows(&f->snapshot, NULL, 1, rows), 1);
     assert_int_equal(rows[0], 1);
-    assert_int_equal(request_exclude_rows(&f->bundle, NULL, -1, rows), 0);
+    assert_int_equal(request_exclude_rows(&f->snapshot, NULL, -1, rows), 0);
     json_decref(ids);
 }
 
@@ -283,7 +284,7 @@ static void test_no_memory(void **state)
     for (long n = 1; result != 0; n++) {
         struct feature_rows rows;
         struct value_scratch scratch = {0};
-        assert_int_equal(feature_rows_init(&rows, &f->bundle.schema.towers[SIDE_USER]), 0);
+        assert_int_equal(feature_rows_init(&rows, &f->bundle->schema.towers[SIDE_USER]), 0);
         mem_fail_at(n);
         result = request_add_features(&f->rules, &rows, &scratch, json_object_get(json, "user"), "/user", &fault);
         mem_fail_at(0);
