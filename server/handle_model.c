@@ -44,7 +44,7 @@ static void put_snapshot(struct buf *out, const struct snapshot *s)
     const struct bundle *b = s->bundle;
     put_string(out, "fingerprint", b->fingerprint);
     put_string(out, "directory", b->dir);
-    buf_printf(out, ",\"items\":%zu,\"dim\":%u", b->n_items, b->dim);
+    buf_printf(out, ",\"items\":%zu,\"dim\":%u", ann_rows_live(s->index), b->dim);
     put_string(out, "similarity", similarity_words[b->schema.similarity]);
     buf_puts(out, ",\"features\":{");
     put_features(out, "user", &b->schema.towers[SIDE_USER]);
@@ -80,6 +80,14 @@ static void put_reloads(struct buf *out, struct reload *reload)
     buf_puts(out, "}");
 }
 
+static void put_changes(struct buf *out, struct items *items)
+{
+    struct items_status status;
+    items_get_status(items, &status);
+    buf_printf(out, ",\"changes\":{\"room_used\":%zu,\"room_left\":%zu,\"overhead\":%zu,\"compactions\":%llu}",
+               status.added, status.room, status.overhead, (unsigned long long)status.compactions);
+}
+
 void handle_model(struct worker *w, struct http_request *request)
 {
     const struct service *service = w->service;
@@ -92,6 +100,7 @@ void handle_model(struct worker *w, struct http_request *request)
     } else {
         buf_puts(&out, "null");
     }
+    put_changes(&out, &w->service->items);
     put_string(&out, "path", service->config->model_path);
     put_reloads(&out, service->reload);
     put_string(&out, "recalld", RECALLD_VERSION);

@@ -29,6 +29,7 @@
 #include "core/fileio.h"
 #include "core/log.h"
 #include "core/mem.h"
+#include "server/compaction.h"
 #include "server/http.h"
 #include "server/listener.h"
 #include "server/notify.h"
@@ -45,6 +46,7 @@ struct daemon {
     struct event_base *base;
     struct event *wake, *hangup, *terminate, *interrupt, *drain_timer, *deadline_timer;
     struct worker *workers;
+    struct compaction *compaction;
     bool given;     /* a snapshot has been handed out */
     bool announced; /* READY=1 was sent */
     bool stopped;   /* the deadline has passed */
@@ -61,11 +63,9 @@ static void finish(struct daemon *d)
 
 /* --- reloads --------------------------------------------------------------------------------------------------------*/
 
+/* To all workers; takes the reference. */
 static void give_snapshot(struct daemon *d, struct snapshot *s)
 {
-    const struct bundle *b = s->bundle;
-    log_info("model %s: %zu items, dim %u, %s index, probe recall %.4f, loaded in %.3f s", s->version, b->n_items,
-             b->dim, b->index_engine, s->probe_recall, s->load_seconds);
     for (size_t i = 0; i < d->service.n_workers; i++) {
         worker_give_snapshot(&d->workers[i], s);
     }
@@ -81,6 +81,8 @@ static void collect_load(struct daemon *d)
     case RELOAD_NOTHING:
         return;
     case RELOAD_DONE:
+        log_info("model %s: %zu items, dim %u, %s index, probe recall %.4f, loaded in %.3f s", s->version,
+                 ann_rows_live(s->index), s->bundle->dim, s->bundle->index_engine, s->probe_recall, s->load_seconds);
         give_snapshot(d, s);
         break;
     case RELOAD_FAILED:
@@ -94,6 +96,18 @@ static void collect_load(struct daemon *d)
     }
     if (d->announced && !reload_is_running(d->service.reload)) {
         notify_send("READY=1\nSTATUS=%s", err_isset(&e) ? "serving; the latest reload failed" : "serving");
+    }
+}
+
+/* A compacted index goes the way of a new bundle. While one is loaded there is no use in compacting what it replaces. */
+static void compact(struct daemon *d)
+{
+    struct snapshot *s = compaction_collect(d->compaction);
+    if (s) {
+        give_snapshot(d, s);
+    }
+    if (!reload_is_running(d->service.reload) && !atomic_load(&d->service.draining)) {
+        compaction_consider(d->compaction);
     }
 }
 
@@ -131,6 +145,7 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
     eventfd_read(fd, &count);
     snapshot_reap(&d->service.retired);
     collect_load(d);
+    compact(d);
     announce_ready(d);
     if (atomic_load(&d->service.workers_stuck) > 0) {
         err_set(&d->failure, "no memory to serve the model with %zu workers", d->service.n_workers);
@@ -320,6 +335,7 @@ static void stop_serving(struct daemon *d)
         worker_release(&d->workers[i]);
     }
     d->service.n_workers = 0;
+    items_forget(&d->service.items);
     snapshot_reap(&d->service.retired);
     for (size_t i = 0; i < d->n_listeners; i++) {
         listener_close(&d->listeners[i]);
@@ -331,6 +347,8 @@ static void daemon_free(struct daemon *d)
 {
     stop_serving(d);
     reload_free(d->service.reload);
+    compaction_free(d->compaction);
+    items_release(&d->service.items);
     struct event *events[] = {d->wake, d->hangup, d->terminate, d->interrupt, d->drain_timer, d->deadline_timer};
     for (size_t i = 0; i < sizeof events / sizeof *events; i++) {
         free_event(events[i]);
@@ -357,7 +375,8 @@ struct daemon *daemon_start(const struct serve_config *config, struct err *e)
     d->service.control_fd = -1;
     d->service.retired.wake_fd = -1;
     raise_descriptor_limit();
-    if (open_listeners(d, e) != 0 || set_up_events(d, e) != 0 ||
+    if (items_init(&d->service.items, e) != 0 || !(d->compaction = compaction_new(&d->service, e)) ||
+        open_listeners(d, e) != 0 || set_up_events(d, e) != 0 ||
         !(d->service.reload = reload_new(config->model_path, &d->service, e)) || start_workers(d, e) != 0) {
         daemon_free(d);
         return NULL;
@@ -384,8 +403,12 @@ int daemon_run(struct daemon *d, struct err *e)
         err_set(e, "%s", d->failure.message);
     }
     stop_serving(d);
-    if (reload_is_running(d->service.reload)) { /* its thread cannot be called off, and still looks at d */
-        log_line(failed ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO, "%s", failed ? e->message : "stopped while loading");
+    bool loading = reload_is_running(d->service.reload);
+    if (loading || compaction_is_running(d->compaction)) { /* the thread cannot be called off, and still looks at d */
+        log_line(failed ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO, "%s",
+                 failed    ? e->message
+                 : loading ? "stopped while loading"
+                           : "stopped while compacting");
         _exit(failed ? 1 : 0);
     }
     daemon_free(d);

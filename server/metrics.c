@@ -24,8 +24,8 @@ static const char *const endpoint_labels[] = {
 #undef ENDPOINT_LABEL
 };
 
-static const int statuses[STATUS_SLOTS - 1] = {200, 400, 401, 403, 404, 405, 408, 409, 413, 414,
-                                               415, 417, 422, 431, 500, 501, 503, 505, 429, 504};
+static const int statuses[STATUS_SLOTS - 1] = {200, 400, 401, 403, 404, 405, 408, 409, 413, 414, 415,
+                                               417, 422, 431, 500, 501, 503, 505, 429, 504, 507};
 
 static const uint32_t latency_bounds[] = {
 #define LATENCY_BOUND(us) us,
@@ -182,11 +182,25 @@ static void write_model(const struct snapshot *s, struct buf *out)
     buf_puts(out, ",");
     write_label(out, "engine", ann_engine_name(s->index));
     buf_puts(out, "} 1\n");
-    write_number(out, "model_items", "gauge", "Items in the bundle", (double)s->bundle->n_items);
+    write_number(out, "model_items", "gauge", "Items that the worker serves, added ones included",
+                 (double)ann_rows_live(s->index));
     write_number(out, "model_loaded_timestamp_seconds", "gauge", "When the bundle was loaded", (double)s->loaded_at);
     write_number(out, "model_load_seconds", "gauge", "How long loading took", s->load_seconds);
     write_number(out, "model_probe_recall", "gauge", "Recall of the index on the probes, when it was loaded",
                  s->probe_recall);
+}
+
+static void write_items(struct service *service, struct buf *out)
+{
+    struct items_status status;
+    items_get_status(&service->items, &status);
+    write_number(out, "items_room_used", "gauge",
+                 "Added items, replaced and removed ones included, since the bundle was loaded", (double)status.added);
+    write_number(out, "items_room_left", "gauge", "Items that can still be added to this bundle", (double)status.room);
+    write_number(out, "index_overhead", "gauge", "Items added or removed since the index was built or compacted",
+                 (double)status.overhead);
+    write_number(out, "index_compactions_total", "counter", "Times the index was built anew from the items that live",
+                 (double)status.compactions);
 }
 
 static void write_process(const struct service *service, struct buf *out)
@@ -212,7 +226,7 @@ static void write_process(const struct service *service, struct buf *out)
     write_number(out, "uptime_seconds", "gauge", "Seconds since then", difftime(time(NULL), service->started_at));
 }
 
-void metrics_write(const struct service *service, const struct snapshot *snapshot, struct buf *out)
+void metrics_write(struct service *service, const struct snapshot *snapshot, struct buf *out)
 {
     write_family(out, "build_info", "gauge", "The daemon and the libevent it runs with");
     buf_printf(out, "recalld_build_info{version=\"" RECALLD_VERSION "\",libevent=\"%s\"} 1\n", event_get_version());
@@ -227,5 +241,6 @@ void metrics_write(const struct service *service, const struct snapshot *snapsho
     write_http(service, out);
     write_reloads(service, out);
     write_model(snapshot, out);
+    write_items(service, out);
     write_process(service, out);
 }

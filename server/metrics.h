@@ -23,6 +23,8 @@ struct snapshot;
     X(ENDPOINT_EMBED, "/embed")     \
     X(ENDPOINT_HEALTHZ, "/healthz") \
     X(ENDPOINT_READYZ, "/readyz")   \
+    X(ENDPOINT_ITEMS, "/items")     \
+    X(ENDPOINT_ITEM, "/items/{id}") \
     X(ENDPOINT_METRICS, "/metrics") \
     X(ENDPOINT_MODEL, "/model")     \
     X(ENDPOINT_OTHER, "other") /* unknown paths, and requests that were no HTTP */
@@ -42,6 +44,8 @@ enum endpoint {
     X(searches_ann, "searches_ann", "Searches answered by the index")                                              \
     X(searches_exact, "searches_exact", "Searches answered by scanning all vectors")                               \
     X(incomplete, "incomplete_answers", "Answers with fewer items than asked for, because there are no more")      \
+    X(items_added, "items_added", "Items added by POST /items, those that replaced others included")               \
+    X(items_removed, "items_removed", "Items removed by DELETE /items")                                            \
     X(adopted, "snapshots_adopted", "Snapshots that workers began to serve")                                       \
     X(adopt_failures, "snapshot_adopt_failures", "Snapshots a worker could not serve for want of memory")
 
@@ -58,7 +62,7 @@ enum latency_bucket {
 };
 
 /* Every status the daemon sends has a slot; anything else is counted in the last one as "other". */
-enum { STATUS_SLOTS = 21 };
+enum { STATUS_SLOTS = 22 };
 
 struct metrics {
 #define METRIC_FIELD(field, name, help) _Atomic uint64_t field;
@@ -79,6 +83,6 @@ void metrics_count_response(struct metrics *m, enum endpoint endpoint, int statu
 void metrics_count_latency(struct metrics *m, enum endpoint endpoint, uint64_t nanoseconds);
 
 /* The whole /metrics document; `snapshot` is what the calling worker serves, or NULL. */
-void metrics_write(const struct service *service, const struct snapshot *snapshot, struct buf *out);
+void metrics_write(struct service *service, const struct snapshot *snapshot, struct buf *out);
 
 #endif

@@ -48,6 +48,7 @@ struct http_request;
     X(PROBLEM_NOT_IMPLEMENTED, 501, "not-implemented", "The model or build does not support this")         \
     X(PROBLEM_NOT_READY, 503, "not-ready", "No verified model is being served")                            \
     X(PROBLEM_DRAINING, 503, "draining", "The daemon is shutting down")                                    \
+    X(PROBLEM_NO_ROOM, 507, "no-room", "There is no room for more items")                                  \
     X(PROBLEM_OVERLOADED, 503, "overloaded", "Too much work is waiting")                                   \
     X(PROBLEM_DEADLINE, 503, "deadline-exceeded", "The request's time ran out")
 

@@ -50,6 +50,7 @@ struct reload {
 
     /* written by the loading thread before `finished`, read by the control thread after it */
     struct snapshot *result;
+    struct items_replay replay;
     struct err error;
     atomic_bool finished;
 
@@ -114,20 +115,32 @@ static void touch_vectors(const struct bundle *b)
     }
 }
 
-static struct snapshot *load_unguarded(const char *path, size_t room, struct retired *retired, struct err *e)
+/* The index of a bundle, with room for more items, checked. */
+static struct ann *open_index(const struct bundle *b, size_t room, double *recall, struct err *e)
+{
+    const struct ann_vectors vectors = {.data = b->item_vectors, .n = b->n_items, .dim = b->dim};
+    struct ann *index = ann_open(b->index_engine, b->index_path, &vectors, b->index_effort, e);
+    if (index && (ann_make_room(index, room, e) != 0 || check_index(b, index, recall, e) != 0)) {
+        ann_free(index);
+        index = NULL;
+    }
+    return index;
+}
+
+static struct snapshot *load_unguarded(struct reload *r, struct err *e)
 {
     struct timespec from, to;
+    const struct serve_config *config = r->service->config;
+    size_t room = config->limits.added_items;
+    double recall = 0.0;
     clock_gettime(CLOCK_MONOTONIC, &from);
-    struct bundle *b = bundle_open(path, e);
+    struct bundle *b = bundle_open(r->path, e);
     if (!b) {
         return NULL;
     }
-    const struct ann_vectors vectors = {.data = b->item_vectors, .n = b->n_items, .dim = b->dim};
-    double recall = 0.0;
-    struct ann *index = ann_open(b->index_engine, b->index_path, &vectors, b->index_effort, e);
-    if (!index || ann_make_room(index, room, e) != 0 || check_index(b, index, &recall, e) != 0) {
-        err_prefix(e, "bundle %s", path);
-        ann_free(index);
+    struct ann *index = open_index(b, room, &recall, e);
+    if (!index) {
+        err_prefix(e, "bundle %s", r->path);
         bundle_free(b);
         return NULL;
     }
@@ -137,7 +150,11 @@ static struct snapshot *load_unguarded(const char *path, size_t room, struct ret
         ann_free(index);
         return NULL;
     }
-    struct snapshot *s = snapshot_new(b->version, catalog, index, retired, e);
+    struct snapshot *s = snapshot_new(b->version, catalog, index, &r->service->retired, e);
+    if (s && items_replay(&r->service->items, config, s, &r->replay, e) != 0) {
+        snapshot_unref(s);
+        s = NULL;
+    }
     if (s) {
         clock_gettime(CLOCK_MONOTONIC, &to);
         s->load_seconds = (double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) / 1e9;
@@ -146,16 +163,18 @@ static struct snapshot *load_unguarded(const char *path, size_t room, struct ret
     return s;
 }
 
-struct snapshot *reload_load(const char *path, size_t room, struct retired *retired, struct err *e)
+/* The load itself: opens and verifies the bundle and its index, measures the index against an exact scan, touches the
+ * memory, brings the items that were added and removed. NULL with the reason. */
+static struct snapshot *load(struct reload *r, struct err *e)
 {
     sigjmp_buf jump;
     if (sigsetjmp(jump, 1)) {
-        err_set(e, "bundle %s: a file was truncated while it was being loaded (SIGBUS)", path);
+        err_set(e, "bundle %s: a file was truncated while it was being loaded (SIGBUS)", r->path);
         log_warn("the interrupted load's memory is not given back: replace bundles by rename, never in place");
         return NULL;
     }
     landing = &jump;
-    struct snapshot *s = load_unguarded(path, room, retired, e);
+    struct snapshot *s = load_unguarded(r, e);
     landing = NULL;
     return s;
 }
@@ -166,7 +185,7 @@ static void *loader_main(void *arg)
 {
     struct reload *r = arg;
     setpriority(PRIO_PROCESS, (id_t)gettid(), LOADER_NICE); /* Linux: of this thread */
-    r->result = reload_load(r->path, r->service->config->limits.added_items, &r->service->retired, &r->error);
+    r->result = load(r, &r->error);
     atomic_store_explicit(&r->finished, true, memory_order_release);
     service_wake_control(r->service);
     return NULL;
@@ -251,6 +270,9 @@ enum reload_result reload_collect(struct reload *r, struct snapshot **snapshot, 
     *snapshot = r->result;
     if (!*snapshot) {
         err_set(e, "%s", err_isset(&r->error) ? r->error.message : "the load failed");
+    }
+    if (*snapshot) {
+        items_take_over(&r->service->items, r->service->config, *snapshot, &r->replay);
     }
     record(r, *snapshot ? "" : e->message);
     if (r->again) {

@@ -1,5 +1,6 @@
 /*
- * server/reload.h: a new bundle from its path to a warm snapshot, on a thread of its own.
+ * server/reload.h: a new bundle from its path to a warm snapshot, on a thread of its own. What was added to the one before and
+ * removed from it goes along (server/items.h).
  *
  * Requests that arrive while a load is running are answered by one more load after it: the path is read again then, so
  * the last publication always wins. The control thread calls everything here, except reload_status and the counters,
@@ -10,7 +11,6 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -31,7 +31,7 @@ void reload_request(struct reload *r);
 bool reload_is_running(const struct reload *r);
 
 /* To be called when the control thread was woken: when a load has ended, collects it, and starts the next one if that
- * was asked for. RELOAD_DONE gives the new snapshot with its reference; RELOAD_FAILED has the reason in `e`. */
+ * was asked for. RELOAD_DONE gives the new snapshot, to which items are added from now on, with a reference; RELOAD_FAILED has the reason in `e`. */
 enum reload_result { RELOAD_NOTHING, RELOAD_DONE, RELOAD_FAILED };
 enum reload_result reload_collect(struct reload *r, struct snapshot **snapshot, struct err *e);
 
@@ -42,9 +42,5 @@ struct reload_status {
     char last_error[ERR_MESSAGE_MAX]; /* of the latest load; "" when that succeeded */
 };
 void reload_get_status(struct reload *r, struct reload_status *status);
-
-/* The load itself, in the calling thread: opens and verifies the bundle and its index, measures the index against an
- * exact scan, touches the memory, makes room for so many items more. NULL with the reason. */
-struct snapshot *reload_load(const char *path, size_t room, struct retired *retired, struct err *e);
 
 #endif

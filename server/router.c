@@ -14,7 +14,7 @@
 enum listener_kind { ON_PUBLIC = 1, ON_ADMIN = 2, ON_BOTH = 3 };
 
 static const struct route {
-    const char *path;
+    const char *path; /* one that ends in "/" stands for all below it */
     endpoint_handler *handler;
     enum endpoint endpoint;
     enum http_method method; /* GET stands for HEAD, too */
@@ -24,21 +24,44 @@ static const struct route {
     {"/recall", handle_recall, ENDPOINT_RECALL, HTTP_POST, ON_PUBLIC, true},
     {"/similar", handle_similar, ENDPOINT_SIMILAR, HTTP_POST, ON_PUBLIC, true},
     {"/embed", handle_embed, ENDPOINT_EMBED, HTTP_POST, ON_PUBLIC, true},
+    {"/items", handle_items_add, ENDPOINT_ITEMS, HTTP_POST, ON_ADMIN, true},
+    {"/items/", handle_items_remove, ENDPOINT_ITEM, HTTP_DELETE, ON_ADMIN, true},
     {"/healthz", handle_healthz, ENDPOINT_HEALTHZ, HTTP_GET, ON_BOTH, false},
     {"/readyz", handle_readyz, ENDPOINT_READYZ, HTTP_GET, ON_BOTH, false},
     {"/metrics", handle_metrics, ENDPOINT_METRICS, HTTP_GET, ON_ADMIN, false},
     {"/model", handle_model, ENDPOINT_MODEL, HTTP_GET, ON_ADMIN, false},
 };
 
+static bool path_fits(const struct route *route, const char *path)
+{
+    size_t n = strlen(route->path);
+    if (n > 1 && route->path[n - 1] == '/') {
+        return strncmp(route->path, path, n) == 0 && path[n] != '\0';
+    }
+    return strcmp(route->path, path) == 0;
+}
+
 static const struct route *find_route(const struct worker *w, const struct http_request *request)
 {
     unsigned here = request->admin ? ON_ADMIN : w->service->admin_on_public ? ON_BOTH : ON_PUBLIC;
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
-        if ((routes[i].where & here) && strcmp(routes[i].path, request->path) == 0) {
+        if ((routes[i].where & here) && path_fits(&routes[i], request->path)) {
             return &routes[i];
         }
     }
     return NULL;
+}
+
+static const char *allowed_methods(const struct route *route)
+{
+    switch (route->method) {
+    case HTTP_GET:
+        return "GET, HEAD";
+    case HTTP_DELETE:
+        return "DELETE";
+    default:
+        return "POST";
+    }
 }
 
 static bool method_fits(const struct route *route, enum http_method method)
@@ -56,7 +79,7 @@ void router_handle(struct http_request *request, void *arg)
     if (!route) {
         problem_send(request, PROBLEM_NOT_FOUND, NULL, "nothing is served under this path here");
     } else if (!method_fits(route, request->method)) {
-        problem_method(request, route->method == HTTP_GET ? "GET, HEAD" : "POST");
+        problem_method(request, allowed_methods(route));
     } else if (coding && strcasecmp(coding, "identity") != 0) {
         problem_send(request, PROBLEM_MEDIA_TYPE, NULL, "bodies are taken as they are, without a content coding");
     } else if (route->needs_model && !w->bench) {

@@ -2,7 +2,7 @@
  * server/service.h: what all threads of the daemon share.
  *
  * Set up by the control thread before the workers start and read-only from then on, except for the atomics and for
- * `reload`, which says itself who may touch what.
+ * `reload` and `items`, which say themselves who may touch what.
  */
 #ifndef SERVER_SERVICE_H
 #define SERVER_SERVICE_H
@@ -15,6 +15,7 @@
 
 #include "config/serve_config.h"
 #include "core/err.h"
+#include "server/items.h"
 #include "server/snapshot.h"
 
 enum { SERVICE_LISTENERS_MAX = 2 };
@@ -30,6 +31,7 @@ struct service {
     struct worker *workers; /* [n_workers] */
     size_t n_workers;
     struct reload *reload;
+    struct items items;
     struct retired retired;
     int control_fd; /* an eventfd: written by any thread when the control thread should look around */
 

@@ -34,6 +34,7 @@ static int set_up(void **state)
     service.control_fd = -1;
     service.workers = workers;
     service.n_workers = WORKERS;
+    assert_int_equal(items_init(&service.items, &e), 0);
     service.reload = reload_new("nowhere", &service, &e);
     assert_non_null(service.reload);
     for (size_t i = 0; i < WORKERS; i++) {
@@ -49,6 +50,7 @@ static int tear_down(void **state)
         worker_release(&workers[i]);
     }
     reload_free(service.reload);
+    items_release(&service.items);
     serve_config_free(config);
     return 0;
 }
