@@ -169,7 +169,7 @@ size_t ann_overhead(const struct ann *index); /* rows that were added or removed
  * makes changes calls ann_catch_up for the new one, and makes all further changes to that. Either may be freed first; both
  * borrow the vectors that the first was made of. NULL without memory. */
 struct ann *ann_compact(const struct ann *index, const struct ann_build_options *options, struct err *e);
-void ann_catch_up(struct ann *compacted);
+void ann_catch_up(struct ann *index);
 
 /* What one effort gives. Recall is against the exact engine: the share of a query's true k rows (or n, if less) that were
  * found, averaged over queries; a row that ties with the last true one counts as true. */
