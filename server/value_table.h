@@ -16,16 +16,19 @@
 #include "core/err.h"
 
 struct value_entry;
+struct value_numbers;
 struct value_record;
 
 struct value_table {
     size_t room; /* values of rows that can be noted */
     size_t n_attributes, n_buckets;
-    struct value_record *records; /* [room] the different values */
-    struct value_entry *entries;  /* [room] rows that have one */
-    _Atomic uint32_t *buckets;    /* [n_buckets] newest record + 1; 0: none */
-    _Atomic uint32_t *numbers;    /* [n_attributes] newest record with a number, + 1 */
-    size_t n_records, n_entries;  /* of the thread that adds */
+    struct value_record *records;  /* [room] the different values */
+    struct value_entry *entries;   /* [room] rows that have one */
+    _Atomic uint32_t *buckets;     /* [n_buckets] newest record + 1; 0: none */
+    struct value_numbers *numbers; /* [n_pieces] rows with their numbers */
+    _Atomic uint32_t *newest;      /* [n_attributes] newest piece + 1 */
+    size_t n_pieces;
+    size_t n_records, n_entries, pieces_used; /* of the thread that adds */
 };
 
 int value_table_init(struct value_table *t, size_t n_attributes, size_t room, struct err *e);
