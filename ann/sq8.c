@@ -118,7 +118,8 @@ static inline __attribute__((always_inline)) float dot_code(const int8_t *code, 
             sum[j] += __builtin_convertvector(c, vec8) * *(const vec8 *)(const void *)(query + i + 8 * j);
         }
         for (size_t j = here / 8 * 8; j < here; j++) {
-            rest += (float)code[i + j % 8 * 4 + j / 8] * query[i + j];
+            int8_t c = code[i + j % 8 * 4 + j / 8];
+            rest += (float)c * query[i + j];
         }
     }
     vec8 all = (sum[0] + sum[1]) + (sum[2] + sum[3]);

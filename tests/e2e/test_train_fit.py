@@ -362,3 +362,37 @@ def test_a_column_of_the_other_side_is_early_fusion(tmp_path, tower, feature, ta
     assert done.returncode == 1 and not (tmp_path / "models").exists()
     assert feature in done.stderr and table in done.stderr and "late fusion" in done.stderr
     assert "nearest-neighbour" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_features_that_say_nothing_are_named(tmp_path):
+    """A number that never changes, a column without values, one value for all: each a warning with the fix; the fit goes on."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "users.csv").write_text("user_id,age,city,group\n" + "".join(f"u{i},41,,all\n" for i in range(30)))
+    (data / "clicks.csv").write_text("user_id,item_id,ts\n" + "".join(
+        f"u{i},i{(i + j) % 12},{100 * i + j}\n" for i in range(30) for j in range(4)))
+    (data / "train.yaml").write_text(f"""
+data:
+  users: {{path: {data}/users.csv, id: user_id}}
+  events: {{path: {data}/clicks.csv, user: user_id, item: item_id, time: ts}}
+  split: {{method: leave_last, n: 1}}
+user_tower:
+  features:
+    - {{name: user_id, type: id, dim: 4}}
+    - {{name: age, type: numeric, transform: standardize}}
+    - {{name: city, type: categorical, dim: 4}}
+    - {{name: group, type: categorical, dim: 4}}
+  network: {{type: mlp, layers: [4]}}
+item_tower: {{features: [{{name: item_id, type: id, dim: 4}}], network: {{type: none}}}}
+""")
+    done = fit(data, tmp_path / "models", epochs=1)
+    lines = done.stderr.splitlines()
+
+    def warned(name, what):
+        return any(f"user feature {name}: " in line and what in line for line in lines)
+
+    assert warned("age", "the number is 41 in all 30 rows that have one: it cannot help; leave it out")
+    assert warned("city", "no value in any of the 30 rows with train events: it cannot help; check the column")
+    assert warned("group", "the same value in all 30 rows: it cannot help; leave it out")
+    assert not warned("user_id", "")
+    verify(bundles(tmp_path / "models")[0])
