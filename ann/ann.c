@@ -7,9 +7,10 @@
  *   ranks up to k + x, and a search is only as good as its candidates are many for the rank it has to reach: so base * (k + x)
  *   / k candidates are needed to keep the recall of the effort. x is not known beforehand. The first attempt makes room for an
  *   eighth of base more; when more excluded rows turn up, the next one asks for what they need and a quarter more, as it will
- *   find more of them. Two attempts are the rule. Of thousands of excluded rows most are nowhere near the top, and then cost
- *   nothing: only what stands among the best is looked up. Fewer candidates than were asked for don't mean that there are no
- *   more: the native engine merges the copies of a row.
+ *   find more of them. An eighth too few is let pass: it costs a few thousandths of recall, another attempt as much time as
+ *   the first. Of thousands of excluded rows most are nowhere near the top, and then cost nothing: only what stands among the best
+ *   is looked up. Fewer candidates than were asked for don't mean that there are no more: the native engine merges the copies
+ *   of a row. Removed rows are dropped like excluded ones; their share of all is made room for at once.
  *
  *   Under a filter, engines that can (`masks`) propose allowed rows only, and look wider for them by themselves; of others the
  *   candidates that are not allowed are dropped like excluded ones.
@@ -39,7 +40,8 @@ enum {
     RERANK_ROOM = 12,
     FIRST_ROOM = 8,
     NEXT_ROOM = 4,
-    CODES_A_ROW = 3, /* ann/sq8.h */
+    SHORT = 8,       /* candidates may be so small a part too few */
+    CODES_A_ROW = 2, /* ann/sq8.h */
     SCORED_TIMES = 6 /* k ln(n / k): how often a row enters the best k of n on the way through them */
 };
 
@@ -380,7 +382,7 @@ static size_t search_candidates(const struct ann *index, struct ann_workspace *w
         }
         size_t chosen = candidates_select(index, query, ws->candidates, kept, hits, &excluded);
         size_t needed = depth_for_rank(base, query->k, excluded + dropped);
-        if (request.depth >= smaller(needed, most)) { /* more than `most`: rows were removed meanwhile */
+        if (request.depth + request.depth / SHORT >= smaller(needed, most)) { /* > most: rows were removed meanwhile */
             *filtered = query->allow != NULL || excluded > 0;
             return chosen;
         }

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #include "ann/engine.h"
+#include "core/simd.h"
 #include "core/vecmath.h"
 
 void scores_blank(const struct ann *index, float *scores, size_t first, size_t rows, const struct ann_query *query,
@@ -80,11 +81,44 @@ static void score_picked(const struct ann *index, const struct ann_query *query,
     }
 }
 
-/* Only the rows that are allowed: few. */
-static void scan_allowed(const struct ann *index, size_t end, const struct ann_query *query, struct topk *best)
+/* Appends the rows of a mask's word to rows, which has room for 64; returns how many. The first ones are written whether they are
+ * there or not: a processor can't foresee how many bits of a word are set. */
+static inline __attribute__((always_inline)) size_t take_rows(uint64_t bits, size_t word, struct scored *rows)
+{
+    enum { FEW = 4 };
+    size_t n = (size_t)__builtin_popcountll(bits);
+    uint32_t first = (uint32_t)(word * 64);
+    for (size_t i = 0; i < FEW; i++) {
+        rows[i].row = first + (uint32_t)__builtin_ctzll(bits | (uint64_t)1 << 63);
+        bits &= bits - 1;
+    }
+    for (size_t i = FEW; i < n; i++) {
+        rows[i].row = first + (uint32_t)__builtin_ctzll(bits);
+        bits &= bits - 1;
+    }
+    return n;
+}
+
+/* Leaves out excluded rows; both ascend. */
+static size_t drop_excluded(const struct ann_query *query, size_t *next_excluded, struct scored *picked, size_t n)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        while (*next_excluded < query->n_exclude && query->exclude[*next_excluded] < picked[i].row) {
+            ++*next_excluded;
+        }
+        picked[kept] = picked[i];
+        kept += *next_excluded == query->n_exclude || query->exclude[*next_excluded] != picked[i].row;
+    }
+    return kept;
+}
+
+/* Only the rows that are allowed: few. (Clones: for the instructions that count and find bits.) */
+SIMD_CLONES static void scan_allowed(const struct ann *index, size_t end, const struct ann_query *query,
+                                     struct topk *best)
 {
     enum { PICKED = 256, WORDS = 8 };
-    struct scored picked[PICKED];
+    struct scored picked[PICKED + 64];
     const uint64_t *allow = query->allow;
     size_t words = (end + 63) / 64;
     size_t n = 0;
@@ -97,20 +131,15 @@ static void scan_allowed(const struct ann *index, size_t end, const struct ann_q
         if (word == words) {
             break;
         }
-        for (uint64_t bits = allow[word] & ~removed_word(index, word); bits != 0; bits &= bits - 1) {
-            uint32_t row = (uint32_t)(word * 64) + (uint32_t)__builtin_ctzll(bits);
-            while (next_excluded < query->n_exclude && query->exclude[next_excluded] < row) {
-                next_excluded++;
-            }
-            if (row < end && (next_excluded == query->n_exclude || query->exclude[next_excluded] != row)) {
-                picked[n++].row = row;
-            }
-            if (n == PICKED) {
-                score_picked(index, query, picked, n, best);
-                n = 0;
-            }
+        uint64_t exists = end - word * 64 >= 64 ? ~(uint64_t)0 : ((uint64_t)1 << (end - word * 64)) - 1;
+        n += take_rows(allow[word] & exists & ~removed_word(index, word), word, picked + n);
+        if (n >= PICKED) {
+            n = query->n_exclude == 0 ? n : drop_excluded(query, &next_excluded, picked, n);
+            score_picked(index, query, picked, n, best);
+            n = 0;
         }
     }
+    n = query->n_exclude == 0 ? n : drop_excluded(query, &next_excluded, picked, n);
     score_picked(index, query, picked, n, best);
 }
 

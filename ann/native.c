@@ -38,6 +38,8 @@ struct native_state {
     struct tail tail;  /* rows that were added; zeroed without room for any */
     uint16_t *list_of; /* [n_list_of: rows that there is room for] one of the lists of each row */
     size_t n_list_of;
+    float *centroids;    /* as vec_dot_blocks reads them */
+    float *columns;      /* as pq_table_make reads the centers of codes */
     struct file_map map; /* where the arrays are, if it was opened */
 };
 
@@ -130,7 +132,7 @@ static void pool_shrink(struct pool *p)
 enum { ROOM = 1024 }; /* places that one call of the scan may report */
 
 struct native_scratch {
-    float *centroid_scores; /* [n_lists] */
+    float *centroid_scores; /* [n_lists, rounded up to blocks] */
     struct scored *lists;   /* [n_lists] */
     float *pool_score;      /* [pool_size] */
     uint32_t *pool_place;   /* [pool_size] */
@@ -226,9 +228,13 @@ static size_t scan_list(const struct native_state *state, struct native_scratch 
 }
 
 /* Asks for the beginning of a list's codes; the scan asks for the rest as it goes. */
-static void prefetch_list(const struct ivf *f, uint32_t list)
+static void prefetch_list(const struct native_state *state, uint32_t list)
 {
     enum { LINE = 64, BYTES = 2048 };
+    const struct ivf *f = &state->ivf;
+    if (state->tail.f != NULL) {
+        tail_prefetch(&state->tail, list);
+    }
     const uint8_t *codes = f->codes + f->block_start[list] * pq_block_bytes(&f->pq);
     for (size_t i = 0; i < BYTES; i += LINE) {
         __builtin_prefetch(codes + i);
@@ -272,12 +278,16 @@ static size_t scan_allowed(const struct native_state *state, struct native_scrat
 }
 
 /* Sorts the best `most` lists by s->centroid_scores into s->lists; those with NaN are left out. */
-static size_t order_lists(const struct ivf *f, struct native_scratch *s, size_t most)
+static size_t order_lists(const struct native_state *state, struct native_scratch *s, size_t most)
 {
+    const struct ivf *f = &state->ivf;
     struct topk best;
     topk_init(&best, s->lists, most < f->n_lists ? most : f->n_lists);
     topk_push_block(&best, s->centroid_scores, f->n_lists, 0);
     topk_sort(&best);
+    for (size_t i = 0; state->tail.f != NULL && i < best.n; i++) {
+        tail_prefetch_head(&state->tail, s->lists[i].row);
+    }
     return best.n;
 }
 
@@ -322,7 +332,7 @@ static void scan_allowed_lists(const struct native_state *state, struct native_s
     for (size_t i = begin; i < end && progress->seen < progress->goal; i++) {
         uint32_t list = s->lists[i].row;
         if (i + 1 < end) {
-            prefetch_list(&state->ivf, s->lists[i + 1].row);
+            prefetch_list(state, s->lists[i + 1].row);
         }
         size_t marked = scan_allowed(state, s, list, s->lists[i].score, r->allow, pool);
         s->centroid_scores[list] = NAN; /* done */
@@ -350,7 +360,7 @@ static void search_allowed(const struct native_state *state, struct native_scrat
     const struct ivf *f = &state->ivf;
     struct progress_of progress = {lists_under_filter(f, r), 0};
     size_t goal = (size_t)progress.goal;
-    size_t lists = order_lists(f, s, NEAR * goal);
+    size_t lists = order_lists(state, s, NEAR * goal);
     size_t first = goal < lists ? goal : lists;
     scan_allowed_lists(state, s, 0, first, r, &progress, pool);
     if (progress.seen > progress.goal / 4) {
@@ -359,7 +369,7 @@ static void search_allowed(const struct native_state *state, struct native_scrat
     if (progress.seen < progress.goal && lists < f->n_lists) {
         keep_lists_with_allowed(state, s, r);
         progress.goal = FAR * progress.goal - progress.seen;
-        lists = order_lists(f, s, FAR * goal);
+        lists = order_lists(state, s, FAR * goal);
         scan_allowed_lists(state, s, 0, lists, r, &progress, pool);
     }
 }
@@ -368,13 +378,12 @@ static void search_allowed(const struct native_state *state, struct native_scrat
  * the others are short, and a search that came back with too few rows would be repeated as an exact scan. */
 static void search_all(const struct native_state *state, struct native_scratch *s, size_t effort, struct pool *pool)
 {
-    const struct ivf *f = &state->ivf;
     size_t seen = 0;
     for (size_t done = 0, most = effort;; most *= 2) {
-        size_t lists = order_lists(f, s, most);
+        size_t lists = order_lists(state, s, most);
         for (; done < lists && (done < effort || seen < pool->wanted); done++) {
             if (done + 1 < lists) {
-                prefetch_list(f, s->lists[done + 1].row);
+                prefetch_list(state, s->lists[done + 1].row);
             }
             seen += scan_list(state, s, s->lists[done].row, s->lists[done].score, pool);
         }
@@ -397,9 +406,9 @@ static size_t engine_search(const struct ann *index, struct ann_workspace *ws, c
     if (ws->shared != NULL) {
         memcpy(s->centroid_scores, ws->shared, f->n_lists * sizeof *s->centroid_scores);
     } else {
-        vec_dot_rows(s->centroid_scores, f->centroids, f->n_lists, f->dim, r->vector);
+        vec_dot_blocks(s->centroid_scores, state->centroids, vec_blocks(f->n_lists), f->dim, r->vector);
     }
-    pq_table_make(&f->pq, &s->table, r->vector);
+    pq_table_make(&f->pq, state->columns, &s->table, r->vector);
     struct pool pool = {.score = s->pool_score,
                         .place = s->pool_place,
                         .bin = s->pool_bin,
@@ -450,7 +459,7 @@ static int engine_workspace_init(const struct ann *index, struct ann_workspace *
         return err_nomem(e);
     }
     for (s->copies_size = 64; s->copies_size < 2 * ws->capacity; s->copies_size *= 2) {}
-    s->centroid_scores = mem_array(f->n_lists, sizeof *s->centroid_scores);
+    s->centroid_scores = mem_array(vec_blocks(f->n_lists) * VEC_BLOCK, sizeof *s->centroid_scores);
     s->lists = mem_array(f->n_lists, sizeof *s->lists);
     size_t pool_size = POOL_TIMES * ws->capacity + ROOM + 8; /* find_bins rounds up */
     s->pool_score = mem_array(pool_size, sizeof *s->pool_score);
@@ -533,18 +542,27 @@ static void note_bytes(struct ann *index)
 {
     const struct native_state *s = index->state;
     size_t codes = index->codes == NULL ? 0 : s->ivf.n * index->codes->stride;
-    index->bytes = ivf_bytes(&s->ivf) + s->n_list_of * sizeof *s->list_of + codes;
+    size_t copies =
+        s->centroids == NULL
+            ? 0
+            : (vec_blocks(s->ivf.n_lists) * VEC_BLOCK * s->ivf.dim + pq_centers_size(&s->ivf.pq)) * sizeof(float);
+    index->bytes = ivf_bytes(&s->ivf) + s->n_list_of * sizeof *s->list_of + codes + copies;
 }
 
-/* Where rows are, for searches that look for some of them. */
-static int note_lists(struct native_state *s, size_t rows_most, struct err *e)
+/* What searches read besides the lists: centroids and centers in the order in which they are read; where rows are, for searches that
+ * look for some of them. */
+static int prepare(struct native_state *s, size_t rows_most, struct err *e)
 {
     const struct ivf *f = &s->ivf;
     s->n_list_of = rows_most;
     s->list_of = mem_array(rows_most, sizeof *s->list_of);
-    if (s->list_of == NULL) {
+    s->centroids = mem_array(vec_blocks(f->n_lists) * VEC_BLOCK * f->dim, sizeof *s->centroids);
+    s->columns = mem_array(pq_centers_size(&f->pq), sizeof *s->columns);
+    if (s->list_of == NULL || s->centroids == NULL || s->columns == NULL) {
         return err_nomem(e);
     }
+    vec_block(s->centroids, f->centroids, f->n_lists, f->dim);
+    pq_columns(&f->pq, s->columns);
     for (uint32_t j = 0; j < f->n_lists; j++) {
         const uint32_t *rows = f->rows + (size_t)f->block_start[j] * PQ_BLOCK;
         for (size_t i = 0; i < f->list_size[j]; i++) {
@@ -593,7 +611,7 @@ static int engine_build_rows(struct ann *index, const struct ann_vectors *vector
         return -1;
     }
     ivf_renumber(&s->ivf, rows);
-    if (note_lists(s, ann_rows_most(index), e) != 0) {
+    if (prepare(s, ann_rows_most(index), e) != 0) {
         return -1;
     }
     note_bytes(index);
@@ -628,7 +646,7 @@ static int engine_build(struct ann *index, const struct ann_build_options *optio
         return err_nomem(e);
     }
     if (index->vectors.n > 0 &&
-        (ivf_build(&s->ivf, &index->vectors, options, e) != 0 || note_lists(s, index->vectors.n, e) != 0 ||
+        (ivf_build(&s->ivf, &index->vectors, options, e) != 0 || prepare(s, index->vectors.n, e) != 0 ||
          index_encode(index, options->threads, e) != 0)) {
         return -1;
     }
@@ -649,6 +667,8 @@ static void engine_close(struct ann *index)
     }
     tail_release(&s->tail);
     mem_free(s->list_of);
+    mem_free(s->centroids);
+    mem_free(s->columns);
     mem_free(s);
     index->state = NULL;
 }
@@ -738,7 +758,7 @@ static int engine_open(struct ann *index, const char *path, struct err *e)
     int rc = 0;
     if (header.kind == INDEXFILE_NATIVE) {
         rc = open_ivf(s, &header, e);
-        rc = rc == 0 ? note_lists(s, index->vectors.n, e) : rc;
+        rc = rc == 0 ? prepare(s, index->vectors.n, e) : rc;
         rc = rc == 0 ? index_encode(index, 1, e) : rc;
     } else if (header.kind != INDEXFILE_EMPTY || index->vectors.n > 0) {
         rc = err_set(e, "not an index of the native engine");

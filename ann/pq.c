@@ -6,6 +6,7 @@
 
 #include "core/mem.h"
 #include "core/rng.h"
+#include "core/simd.h"
 
 /* Two numbers a part suit the rows of an index that re-ranks; short rows would have too few bits of that. */
 struct pq pq_shape(uint32_t dim)
@@ -133,36 +134,67 @@ void pq_put(const struct pq *pq, uint8_t *block, size_t at, const uint8_t *code)
     }
 }
 
-void pq_table_make(const struct pq *pq, struct pq_table *table, const float *query)
+void pq_columns(const struct pq *pq, float *columns)
+{
+    for (size_t p = 0; p < pq->parts; p++) {
+        for (size_t c = 0; c < PQ_CENTERS; c++) {
+            for (size_t i = 0; i < pq->width; i++) {
+                columns[(p * pq->width + i) * PQ_CENTERS + c] = pq->centers[(p * PQ_CENTERS + c) * pq->width + i];
+            }
+        }
+    }
+}
+
+/* Inner products of a query's pieces with all centers, into product [parts, PQ_CENTERS], and the least of each part. Returns the
+ * widest range of a part. */
+SIMD_CLONES static float find_products(const struct pq *pq, const float *columns, const float *query, float *product,
+                                       float *least)
+{
+    float widest = 0;
+    for (size_t p = 0; p < pq->parts; p++, product += PQ_CENTERS) {
+        vec8 sum[2] = {{0}};
+        for (size_t i = 0; i < pq->width; i++, columns += PQ_CENTERS) {
+            float x = p * pq->width + i < pq->dim ? query[p * pq->width + i] : 0.0f;
+            sum[0] += *(const vec8 *)(const void *)columns * x;
+            sum[1] += *(const vec8 *)(const void *)(columns + 8) * x;
+        }
+        *(vec8 *)(void *)product = sum[0];
+        *(vec8 *)(void *)(product + 8) = sum[1];
+        vec8 high = VEC8_MAX(sum[0], sum[1]);
+        vec8 low = VEC8_MAX(-sum[0], -sum[1]);
+        float most = high[0];
+        float negated = low[0];
+        for (size_t j = 1; j < 8; j++) {
+            most = high[j] > most ? high[j] : most;
+            negated = low[j] > negated ? low[j] : negated;
+        }
+        least[p] = -negated;
+        widest = most + negated > widest ? most + negated : widest;
+    }
+    return widest;
+}
+
+/* byte = (product - the part's least) * scale, rounded; 0 where products overflowed. */
+SIMD_CLONES static void round_products(size_t parts, const float *product, const float *least, float scale,
+                                       uint8_t *byte)
+{
+    for (size_t p = 0; p < parts; p++) {
+        for (size_t c = 0; c < PQ_CENTERS; c++) {
+            float x = (product[p * PQ_CENTERS + c] - least[p]) * scale + 0.5f;
+            byte[p * PQ_CENTERS + c] = (uint8_t)(int)(x < 256.0f ? x : 0.0f);
+        }
+    }
+}
+
+void pq_table_make(const struct pq *pq, const float *columns, struct pq_table *table, const float *query)
 {
     float product[PQ_PARTS_MAX * PQ_CENTERS];
     float least[PQ_PARTS_MAX];
-    float widest = 0;
-    float piece[64];
+    float step = find_products(pq, columns, query, product, least) / 255.0f;
+    table->step = step >= FLT_MIN && isfinite(step) ? step : 1.0f;
     table->base = 0;
     for (uint32_t p = 0; p < pq->parts; p++) {
-        const float *center = pq->centers + (size_t)p * PQ_CENTERS * pq->width;
-        float *out = product + (size_t)p * PQ_CENTERS;
-        float most = -INFINITY;
-        take_piece(pq, query, p, piece);
-        least[p] = INFINITY;
-        for (size_t c = 0; c < PQ_CENTERS; c++) {
-            float sum = 0;
-            for (uint32_t i = 0; i < pq->width; i++) {
-                sum += piece[i] * center[c * pq->width + i];
-            }
-            out[c] = sum;
-            least[p] = fminf(least[p], sum);
-            most = fmaxf(most, sum);
-        }
-        widest = fmaxf(widest, most - least[p]);
         table->base += least[p];
     }
-    float step = widest / 255.0f;
-    table->step = step >= FLT_MIN ? step : 1.0f;
-    float scale = 1.0f / table->step;
-    for (size_t i = 0; i < (size_t)pq->parts * PQ_CENTERS; i++) {
-        float x = (product[i] - least[i / PQ_CENTERS]) * scale + 0.5f;
-        table->byte[i] = (uint8_t)(x < 256.0f ? x : 0.0f); /* 0 where products overflowed */
-    }
+    round_products(pq->parts, product, least, 1.0f / table->step, table->byte);
 }

@@ -56,7 +56,10 @@ struct pq_table {
     float base, step;
 };
 
-void pq_table_make(const struct pq *pq, struct pq_table *table, const float *query);
+/* The centers as pq_table_make reads them, [parts, width, PQ_CENTERS]: into columns [pq_centers_size]. */
+void pq_columns(const struct pq *pq, float *columns);
+
+void pq_table_make(const struct pq *pq, const float *columns, struct pq_table *table, const float *query);
 
 /* sums[i] = sum over parts of the table's bytes, for rows of one block. */
 void pq_scan_naive(const struct pq *pq, const struct pq_table *table, const uint8_t *block, uint16_t *sums);

@@ -16,16 +16,14 @@ int tail_init(struct tail *t, const struct ivf *f, size_t room, struct err *e)
     if (t->runs_most > (UINT32_MAX - ivf_blocks(f) * PQ_BLOCK) / TAIL_PLACES) {
         return err_set(e, "no room for %zu more rows in the index", room);
     }
-    t->size = mem_array(lists, sizeof *t->size);
-    t->first_run = mem_array(lists, sizeof *t->first_run);
-    t->last_run = mem_array(lists, sizeof *t->last_run);
+    t->lists = mem_array(lists, sizeof *t->lists);
     t->half_norm = mem_array(lists, sizeof *t->half_norm);
     t->block = mem_array(pq_block_bytes(&f->pq), 1);
     t->next_run = mem_reserve(t->runs_most, sizeof *t->next_run);
     t->rows = mem_reserve(t->runs_most, TAIL_PLACES * sizeof *t->rows);
     t->codes = mem_reserve(t->runs_most, TAIL_BLOCKS * pq_block_bytes(&f->pq));
-    if (t->size == NULL || t->first_run == NULL || t->last_run == NULL || t->half_norm == NULL || t->block == NULL ||
-        t->next_run == NULL || t->rows == NULL || t->codes == NULL) {
+    if (t->lists == NULL || t->half_norm == NULL || t->block == NULL || t->next_run == NULL || t->rows == NULL ||
+        t->codes == NULL) {
         return err_nomem(e);
     }
     ivf_half_norms(f->centroids, f->n_lists, f->dim, t->half_norm);
@@ -38,9 +36,7 @@ void tail_release(struct tail *t)
         return;
     }
     ivf_assign_release(&t->assign);
-    mem_free((void *)(uintptr_t)t->size);
-    mem_free(t->first_run);
-    mem_free(t->last_run);
+    mem_free(t->lists);
     mem_free(t->half_norm);
     mem_free(t->block);
     mem_unreserve(t->next_run, t->runs_most, sizeof *t->next_run);
@@ -53,14 +49,15 @@ static void put_row(struct tail *t, const float *x, uint32_t row, uint32_t list)
 {
     uint8_t code[PQ_PARTS_MAX];
     float *residual = t->assign.unit;
-    uint32_t size = atomic_load_explicit(&t->size[list], memory_order_relaxed);
+    struct tail_list *l = &t->lists[list];
+    uint32_t size = atomic_load_explicit(&l->size, memory_order_relaxed);
     size_t at = size % TAIL_PLACES;
     if (at == 0) {
         uint32_t run = t->n_runs++;
-        *(size == 0 ? &t->first_run[list] : &t->next_run[t->last_run[list]]) = run;
-        t->last_run[list] = run;
+        *(size == 0 ? &l->first_run : &t->next_run[l->last_run]) = run;
+        l->last_run = run;
     }
-    size_t run = t->last_run[list];
+    size_t run = l->last_run;
     ivf_residual(t->f, x, list, residual);
     pq_encode(&t->f->pq, residual, code);
     memset(t->block, 0, pq_block_bytes(&t->f->pq));
@@ -73,7 +70,7 @@ static void put_row(struct tail *t, const float *x, uint32_t row, uint32_t list)
         atomic_store_explicit(&words[i], more, memory_order_relaxed);
     }
     t->rows[run * TAIL_PLACES + at] = row;
-    atomic_store_explicit(&t->size[list], size + 1, memory_order_release);
+    atomic_store_explicit(&l->size, size + 1, memory_order_release);
 }
 
 void tail_add(struct tail *t, const float *x, size_t n, uint32_t first_row)
@@ -90,8 +87,25 @@ void tail_add(struct tail *t, const float *x, size_t n, uint32_t first_row)
 
 size_t tail_list_size(const struct ivf *f, const struct tail *t, uint32_t list)
 {
-    size_t tail = t == NULL ? 0 : atomic_load_explicit(&t->size[list], memory_order_acquire);
+    size_t tail = t == NULL ? 0 : atomic_load_explicit(&t->lists[list].size, memory_order_acquire);
     return f->list_size[list] + tail;
+}
+
+void tail_prefetch_head(const struct tail *t, uint32_t list)
+{
+    __builtin_prefetch(&t->lists[list]);
+}
+
+void tail_prefetch(const struct tail *t, uint32_t list)
+{
+    enum { LINE = 64 / sizeof(uint64_t), BYTES = 2048 };
+    if (atomic_load_explicit(&t->lists[list].size, memory_order_acquire) == 0) {
+        return;
+    }
+    const _Atomic uint64_t *words = t->codes + (size_t)t->lists[list].first_run * TAIL_BLOCKS * code_words(t);
+    for (size_t i = 0; i < TAIL_BLOCKS * code_words(t) && i < BYTES / sizeof(uint64_t); i += LINE) {
+        __builtin_prefetch(&words[i]);
+    }
 }
 
 /* The next of the tail's: the full blocks of a run, or a copy of the one that is being written. */
@@ -127,8 +141,8 @@ bool stretches_next(struct stretches *s, struct stretch *stretch)
     if (!s->begun) {
         size_t block = f->block_start[s->list];
         s->begun = true;
-        s->left = s->t == NULL ? 0 : atomic_load_explicit(&s->t->size[s->list], memory_order_acquire);
-        s->run = s->left == 0 ? 0 : s->t->first_run[s->list];
+        s->left = s->t == NULL ? 0 : atomic_load_explicit(&s->t->lists[s->list].size, memory_order_acquire);
+        s->run = s->left == 0 ? 0 : s->t->lists[s->list].first_run;
         *stretch = (struct stretch){f->codes + block * pq_block_bytes(&f->pq), f->rows + block * PQ_BLOCK,
                                     f->list_size[s->list], (uint32_t)(block * PQ_BLOCK)};
         return true;

@@ -20,19 +20,23 @@
 
 enum { TAIL_BLOCKS = 4, TAIL_PLACES = TAIL_BLOCKS * PQ_BLOCK }; /* of a run */
 
+struct tail_list {
+    _Atomic uint32_t size; /* places in use */
+    uint32_t first_run;    /* defined where size > 0 */
+    uint32_t last_run;     /* of the thread that adds */
+};
+
 struct tail {
     const struct ivf *f; /* borrowed */
     size_t runs_most;
-    _Atomic uint32_t *size;  /* [n_lists] places in use */
-    uint32_t *first_run;     /* [n_lists] defined where size > 0 */
+    struct tail_list *lists; /* [n_lists] */
     uint32_t *next_run;      /* [runs_most] defined where the list goes on */
     uint32_t *rows;          /* [runs_most, TAIL_PLACES] */
     _Atomic uint64_t *codes; /* [runs_most, TAIL_BLOCKS, pq_block_bytes / 8] */
 
     /* of the thread that adds */
     uint32_t n_runs;
-    uint32_t *last_run; /* [n_lists] */
-    float *half_norm;   /* [n_lists] */
+    float *half_norm; /* [n_lists] */
     struct ivf_assign assign;
     uint32_t list[2][IVF_ASSIGN_ROWS];
     uint8_t *block; /* [pq_block_bytes] */
@@ -66,6 +70,10 @@ struct stretches {
     size_t at; /* places of the run that were given */
 };
 bool stretches_next(struct stretches *s, struct stretch *stretch);
+
+/* Asks for what tells where the tail is, and for its beginning. */
+void tail_prefetch_head(const struct tail *t, uint32_t list);
+void tail_prefetch(const struct tail *t, uint32_t list);
 
 /* How many places of a list are in use. */
 size_t tail_list_size(const struct ivf *f, const struct tail *t, uint32_t list);

@@ -93,7 +93,13 @@ void *mem_reserve(size_t count, size_t size)
     }
     void *p =
         mmap(NULL, bytes == 0 ? 1 : bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return p == MAP_FAILED ? NULL : p;
+    if (p == MAP_FAILED) {
+        return NULL;
+    }
+    if (bytes >= HUGE_FROM) {
+        madvise(p, bytes, MADV_HUGEPAGE);
+    }
+    return p;
 }
 
 void mem_unreserve(void *array, size_t count, size_t size)

@@ -92,6 +92,36 @@ SIMD_CLONES void vec_dot_picked(struct scored *picked, size_t n_picked, const fl
     }
 }
 
+void vec_block(float *blocked, const float *matrix, size_t rows, size_t n)
+{
+    for (size_t r = 0; r < vec_blocks(rows) * VEC_BLOCK; r++) {
+        float *to = blocked + r / VEC_BLOCK * VEC_BLOCK * n + r % VEC_BLOCK;
+        for (size_t i = 0; i < n; i++) {
+            to[i * VEC_BLOCK] = r < rows ? matrix[r * n + i] : 0.0f;
+        }
+    }
+}
+
+SIMD_CLONES void vec_dot_blocks(float *scores, const float *blocked, size_t blocks, size_t n, const float *query)
+{
+    for (size_t b = 0; b < blocks; b++, scores += VEC_BLOCK) {
+        vec8 sum[8] = {{0}};
+        size_t i = 0;
+        for (; i + 4 <= n; i += 4, blocked += (size_t)4 * VEC_BLOCK) {
+            for (size_t j = 0; j < 4; j++) {
+                sum[2 * j] += *(const vec8 *)(blocked + j * VEC_BLOCK) * query[i + j];
+                sum[2 * j + 1] += *(const vec8 *)(blocked + j * VEC_BLOCK + 8) * query[i + j];
+            }
+        }
+        for (; i < n; i++, blocked += VEC_BLOCK) {
+            sum[0] += *(const vec8 *)blocked * query[i];
+            sum[1] += *(const vec8 *)(blocked + 8) * query[i];
+        }
+        *(vec8 *)scores = (sum[0] + sum[2]) + (sum[4] + sum[6]);
+        *(vec8 *)(scores + 8) = (sum[1] + sum[3]) + (sum[5] + sum[7]);
+    }
+}
+
 SIMD_CLONES void vec_add_scaled(float *y, const float *x, float scale, size_t n)
 {
     for (size_t i = 0; i < n; i++) {

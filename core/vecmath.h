@@ -33,6 +33,17 @@ void vec_dot_rows(float *scores, const float *matrix, size_t rows, size_t n, con
  * asked for ahead. */
 void vec_dot_picked(struct scored *picked, size_t n_picked, const float *matrix, size_t n, const float *query);
 
+/* scores of many rows at once, for rows that are always read together: they stand in blocks of VEC_BLOCK, [blocks, n, VEC_BLOCK],
+ * scores [blocks * VEC_BLOCK]. Sums differ from vec_dot_rows's in their last bits. vec_block makes them of matrix [rows, n], into
+ * blocked [vec_blocks(rows) * VEC_BLOCK * n]; places without a row are zeros. */
+enum { VEC_BLOCK = 16 };
+static inline size_t vec_blocks(size_t rows)
+{
+    return (rows + VEC_BLOCK - 1) / VEC_BLOCK;
+}
+void vec_block(float *blocked, const float *matrix, size_t rows, size_t n);
+void vec_dot_blocks(float *scores, const float *blocked, size_t blocks, size_t n, const float *query);
+
 /* c [m, n] = a x b, or c += a x b with `accumulate`. The letters say which operand is used transposed:
  * nt: a [m, k], b [n, k]     nn: a [m, k], b [k, n]     tn: a [k, m], b [k, n] */
 void mat_mul_nt(float *c, const float *a, const float *b, size_t m, size_t n, size_t k, bool accumulate);

@@ -87,6 +87,14 @@ static void codes_name_the_nearest_center(void **state)
     }
 }
 
+static void make_table(const struct pq *pq, struct pq_table *table, const float *query)
+{
+    float *columns = mem_array(pq_centers_size(pq), sizeof *columns);
+    pq_columns(pq, columns);
+    pq_table_make(pq, columns, table, query);
+    mem_free(columns);
+}
+
 /* Codes keep what 16 centers a part can: of pieces of two numbers more than four fifths of the squares. */
 static void codes_are_close(void **state)
 {
@@ -117,7 +125,7 @@ static void sums_are_inner_products(void **state)
         float *query = mem_array(length, sizeof *query); /* zeros behind dim */
         memcpy(query, c.x, DIMS[d] * sizeof *query);
         struct pq_table table;
-        pq_table_make(&c.pq, &table, query);
+        make_table(&c.pq, &table, query);
         uint8_t *block = mem_array(pq_block_bytes(&c.pq), 1);
         for (size_t i = 0; i < PQ_BLOCK; i++) {
             pq_put(&c.pq, block, i, c.code + i * c.pq.parts);
@@ -148,7 +156,7 @@ static void compare_scans(void)
             pq_put(&c.pq, codes + i / PQ_BLOCK * bytes, i % PQ_BLOCK, c.code + i * c.pq.parts);
         }
         struct pq_table table;
-        pq_table_make(&c.pq, &table, c.x);
+        make_table(&c.pq, &table, c.x);
         uint16_t sums[PLACES];
         int most = 0;
         for (size_t b = 0; b < BLOCKS; b++) {
@@ -211,7 +219,7 @@ static void rows_that_are_all_equal(void **state)
     assert_memory_equal(decoded, x, sizeof decoded);
     struct pq_table table;
     float zero[8] = {0};
-    pq_table_make(&pq, &table, zero); /* all products are 0: no division by their range */
+    make_table(&pq, &table, zero); /* all products are 0: no division by their range */
     uint8_t block[128] = {0};
     uint16_t sums[PQ_BLOCK];
     pq_scan_naive(&pq, &table, block, sums);
@@ -230,7 +238,7 @@ static void products_out_of_range(void **state)
         struct pq_table table;
         centers[1] = pairs[i][0];
         pq.centers = centers;
-        pq_table_make(&pq, &table, query);
+        make_table(&pq, &table, query);
         for (size_t j = 0; j < 2 * PQ_CENTERS; j++) {
             assert_int_equal(table.byte[j], 0);
         }

@@ -70,6 +70,31 @@ static void dot_rows_equals_dot(void **state)
     }
 }
 
+/* Blocks of rows, the last one part empty. */
+static void blocked_rows_give_their_products(void **state)
+{
+    (void)state;
+    for (size_t s = 0; s < ODD_SIZES; s++) {
+        for (size_t rows = 1; rows < 40; rows += 5) {
+            size_t n = odd_sizes[s];
+            size_t places = vec_blocks(rows) * VEC_BLOCK;
+            float *m = random_array(rows * n);
+            float *q = random_array(n);
+            float *blocked = random_array(places * n);
+            float scores[48];
+            vec_block(blocked, m, rows, n);
+            vec_dot_blocks(scores, blocked, vec_blocks(rows), n, q);
+            for (size_t r = 0; r < places; r++) {
+                double expected = r < rows ? (double)vec_dot_naive(m + r * n, q, n) : 0;
+                check_near((double)scores[r], expected, 1.0 + sqrt((double)n), 1e-6);
+            }
+            mem_free(m);
+            mem_free(q);
+            mem_free(blocked);
+        }
+    }
+}
+
 static void picked_rows_equal_rows(void **state)
 {
     (void)state;
@@ -272,11 +297,17 @@ int main(void)
 {
     rng_seed(&rng, 1, 0);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(setup_accepts_this_blas), cmocka_unit_test(dot_equals_naive),
-        cmocka_unit_test(dot_rows_equals_dot),     cmocka_unit_test(picked_rows_equal_rows),
-        cmocka_unit_test(elementwise_equals_loop), cmocka_unit_test(finite_sees_every_position),
-        cmocka_unit_test(norm_survives_extremes),  cmocka_unit_test(normalized_rows_have_length_one),
-        cmocka_unit_test(short_rows_become_zero),  cmocka_unit_test(products_equal_naive),
+        cmocka_unit_test(setup_accepts_this_blas),
+        cmocka_unit_test(dot_equals_naive),
+        cmocka_unit_test(dot_rows_equals_dot),
+        cmocka_unit_test(blocked_rows_give_their_products),
+        cmocka_unit_test(picked_rows_equal_rows),
+        cmocka_unit_test(elementwise_equals_loop),
+        cmocka_unit_test(finite_sees_every_position),
+        cmocka_unit_test(norm_survives_extremes),
+        cmocka_unit_test(normalized_rows_have_length_one),
+        cmocka_unit_test(short_rows_become_zero),
+        cmocka_unit_test(products_equal_naive),
         cmocka_unit_test(products_by_hand),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
