@@ -19,7 +19,8 @@ void *mem_resize(void *array, size_t old_count, size_t count, size_t size);
 char *mem_strndup(const char *text, size_t length);
 char *mem_strdup(const char *text);
 
-/* New array of zeros that takes memory only where it has been written to: room for what may come. 4096-byte aligned.
+/* New array of zeros that takes memory only where it has been written to (of large ones 2 MiB at once): room for what may come.
+ * 4096-byte aligned.
  * mem_unreserve with the same numbers gives it back; NULL is fine. */
 void *mem_reserve(size_t count, size_t size);
 void mem_unreserve(void *array, size_t count, size_t size);
