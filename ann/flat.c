@@ -55,15 +55,15 @@ void flat_scan_piece(const struct ann *index, const struct ann_piece *piece, con
 }
 
 /* Leaves only the rows that their codes do not rule out. */
-static size_t drop_hopeless(const struct ann *index, const struct ann_query *query, struct scored *picked, size_t n,
-                            const struct topk *best)
+static size_t drop_hopeless(const struct ann *index, const struct ann_query *query, float norm, struct scored *picked,
+                            size_t n, const struct topk *best)
 {
     float floor = fmaxf(topk_threshold(best), query->min_score);
     size_t kept = 0;
     if (index->codes == NULL || floor == -INFINITY) {
         return n;
     }
-    sq8_bound(index->codes, query->vector, vec_norm(query->vector, index->vectors.dim), picked, n);
+    sq8_bound(index->codes, query->vector, norm, picked, n);
     for (size_t i = 0; i < n; i++) {
         picked[kept] = picked[i];
         kept += picked[i].score >= floor;
@@ -71,10 +71,11 @@ static size_t drop_hopeless(const struct ann *index, const struct ann_query *que
     return kept;
 }
 
-static void score_picked(const struct ann *index, const struct ann_query *query, struct scored *picked, size_t n,
-                         struct topk *best)
+/* `norm`: the query's length. */
+static void score_picked(const struct ann *index, const struct ann_query *query, float norm, struct scored *picked,
+                         size_t n, struct topk *best)
 {
-    n = drop_hopeless(index, query, picked, n, best);
+    n = drop_hopeless(index, query, norm, picked, n, best);
     index_score(index, query->vector, picked, n);
     for (size_t i = 0; i < n; i++) {
         topk_push(best, picked[i].score, picked[i].row);
@@ -120,6 +121,7 @@ SIMD_CLONES static void scan_allowed(const struct ann *index, size_t end, const 
     enum { PICKED = 256, WORDS = 8 };
     struct scored picked[PICKED + 64];
     const uint64_t *allow = query->allow;
+    float norm = vec_norm(query->vector, index->vectors.dim);
     size_t words = (end + 63) / 64;
     size_t n = 0;
     size_t next_excluded = 0;
@@ -135,12 +137,12 @@ SIMD_CLONES static void scan_allowed(const struct ann *index, size_t end, const 
         n += take_rows(allow[word] & exists & ~removed_word(index, word), word, picked + n);
         if (n >= PICKED) {
             n = query->n_exclude == 0 ? n : drop_excluded(query, &next_excluded, picked, n);
-            score_picked(index, query, picked, n, best);
+            score_picked(index, query, norm, picked, n, best);
             n = 0;
         }
     }
     n = query->n_exclude == 0 ? n : drop_excluded(query, &next_excluded, picked, n);
-    score_picked(index, query, picked, n, best);
+    score_picked(index, query, norm, picked, n, best);
 }
 
 size_t flat_scan(const struct ann *index, size_t end, const struct ann_query *query, float *scores, struct scored *hits)

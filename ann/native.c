@@ -43,6 +43,12 @@ struct native_state {
     struct file_map map; /* where the arrays are, if it was opened */
 };
 
+/* The tails of the lists; NULL: none can have any. */
+static const struct tail *tails(const struct native_state *state)
+{
+    return state->tail.f == NULL ? NULL : &state->tail;
+}
+
 /* --- the pool of candidates --------------------------------------------------------------------------------------- */
 
 enum { POOL_BINS = 512, POOL_TIMES = 3 };
@@ -209,8 +215,7 @@ static size_t stretch_blocks(const struct stretch *stretch)
 
 static struct stretches list_stretches(const struct native_state *state, const struct native_scratch *s, uint32_t list)
 {
-    return (struct stretches){
-        .f = &state->ivf, .t = state->tail.f == NULL ? NULL : &state->tail, .list = list, .copy = s->copy};
+    return (struct stretches){.f = &state->ivf, .t = tails(state), .list = list, .copy = s->copy};
 }
 
 /* Returns the list's places. */
@@ -232,7 +237,7 @@ static void prefetch_list(const struct native_state *state, uint32_t list)
 {
     enum { LINE = 64, BYTES = 2048 };
     const struct ivf *f = &state->ivf;
-    if (state->tail.f != NULL) {
+    if (tails(state) != NULL) {
         tail_prefetch(&state->tail, list);
     }
     const uint8_t *codes = f->codes + f->block_start[list] * pq_block_bytes(&f->pq);
@@ -285,7 +290,7 @@ static size_t order_lists(const struct native_state *state, struct native_scratc
     topk_init(&best, s->lists, most < f->n_lists ? most : f->n_lists);
     topk_push_block(&best, s->centroid_scores, f->n_lists, 0);
     topk_sort(&best);
-    for (size_t i = 0; state->tail.f != NULL && i < best.n; i++) {
+    for (size_t i = 0; tails(state) != NULL && i < best.n; i++) {
         tail_prefetch_head(&state->tail, s->lists[i].row);
     }
     return best.n;
@@ -337,7 +342,7 @@ static void scan_allowed_lists(const struct native_state *state, struct native_s
         size_t marked = scan_allowed(state, s, list, s->lists[i].score, r->allow, pool);
         s->centroid_scores[list] = NAN; /* done */
         if (marked > 0) {
-            double size = (double)tail_list_size(&state->ivf, state->tail.f == NULL ? NULL : &state->tail, list);
+            double size = (double)tail_list_size(&state->ivf, tails(state), list);
             progress->seen += fmin(1, (double)marked / (share * size));
         }
     }

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "ann/engine.h"
+#include "core/clock.h"
 #include "core/mem.h"
 #include "core/parallel.h"
 
@@ -148,13 +149,6 @@ static void measure_query(struct worker *w, size_t i, struct ann_workspace *ws, 
     m->hit[i] = found;
 }
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static void work_on_queries(void *arg, unsigned number)
 {
     struct worker *w = (struct worker *)arg + number;
@@ -164,11 +158,11 @@ static void work_on_queries(void *arg, unsigned number)
     if (ws == NULL || hits == NULL) {
         w->rc = err_nomem(&w->err);
     }
-    double started = now();
+    double started = monotonic_seconds();
     for (size_t i = 0; w->rc == 0 && (i = atomic_fetch_add(w->next, 1)) < t->count;) {
         measure_query(w, i, ws, hits);
     }
-    w->seconds = now() - started;
+    w->seconds = monotonic_seconds() - started;
     mem_free(hits);
     ann_workspace_free(ws);
 }

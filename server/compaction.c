@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "ann/ann.h"
-#include "core/bundle.h"
+#include "core/clock.h"
 #include "core/log.h"
 #include "core/mem.h"
 #include "server/service.h"
@@ -23,7 +23,7 @@ struct compaction {
     pthread_t thread;
     bool running;
     time_t not_before;
-    struct timespec begun;
+    double begun;
 
     struct snapshot *from; /* a reference while running */
 
@@ -52,8 +52,7 @@ void compaction_free(struct compaction *c)
 static void *compactor_main(void *arg)
 {
     struct compaction *c = arg;
-    const struct bundle *b = c->from->bundle;
-    const struct ann_build_options options = {.engine = b->index_engine, .factory = b->index_factory, .threads = 1};
+    const struct ann_build_options options = {.threads = 1};
     setpriority(PRIO_PROCESS, (id_t)gettid(), COMPACTOR_NICE); /* Linux: of this thread */
     c->result = ann_compact(c->from->index, &options, &c->error);
     atomic_store_explicit(&c->finished, true, memory_order_release);
@@ -79,7 +78,7 @@ void compaction_consider(struct compaction *c)
     err_clear(&c->error);
     c->result = NULL;
     atomic_store_explicit(&c->finished, false, memory_order_relaxed);
-    clock_gettime(CLOCK_MONOTONIC, &c->begun);
+    c->begun = monotonic_seconds();
     struct err e = ERR_INIT;
     if (service_start_thread(&c->thread, compactor_main, c, &e) != 0) {
         failed(c, &e);
@@ -108,10 +107,8 @@ struct snapshot *compaction_collect(struct compaction *c)
     if (err_isset(&c->error)) {
         failed(c, &c->error);
     } else if (s) {
-        struct timespec now;
-        clock_gettime(CLOCK_MONOTONIC, &now);
         log_info("model %s: index compacted, %zu items, in %.3f s", s->version, ann_rows_live(s->index),
-                 (double)(now.tv_sec - c->begun.tv_sec) + (double)(now.tv_nsec - c->begun.tv_nsec) / 1e9);
+                 monotonic_seconds() - c->begun);
     } else {
         log_info("the compacted index is dropped: a new bundle was loaded meanwhile");
     }

@@ -28,6 +28,7 @@
 
 #include "ann/ann.h"
 #include "core/bundle.h"
+#include "core/clock.h"
 #include "core/log.h"
 #include "core/mem.h"
 #include "server/catalog.h"
@@ -129,11 +130,10 @@ static struct ann *open_index(const struct bundle *b, size_t room, double *recal
 
 static struct snapshot *load_unguarded(struct reload *r, struct err *e)
 {
-    struct timespec from, to;
     const struct serve_config *config = r->service->config;
     size_t room = config->limits.added_items;
     double recall = 0.0;
-    clock_gettime(CLOCK_MONOTONIC, &from);
+    double started = monotonic_seconds();
     struct bundle *b = bundle_open(r->path, e);
     if (!b) {
         return NULL;
@@ -156,8 +156,7 @@ static struct snapshot *load_unguarded(struct reload *r, struct err *e)
         s = NULL;
     }
     if (s) {
-        clock_gettime(CLOCK_MONOTONIC, &to);
-        s->load_seconds = (double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) / 1e9;
+        s->load_seconds = monotonic_seconds() - started;
         s->probe_recall = recall;
     }
     return s;

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "config/train_difference.h"
+#include "core/clock.h"
 #include "core/fileio.h"
 #include "core/log.h"
 #include "core/mem.h"

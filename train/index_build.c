@@ -2,6 +2,7 @@
 
 #include <math.h>
 
+#include "core/clock.h"
 #include "core/log.h"
 #include "train/progress.h"
 

@@ -21,6 +21,4 @@ void progress_begin(struct progress *p, const char *label, const char *unit, dou
 void progress_update(struct progress *p, double done);
 void progress_end(struct progress *p); /* removes the bar */
 
-double monotonic_seconds(void);
-
 #endif

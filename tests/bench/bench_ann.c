@@ -10,12 +10,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "ann/ann.h"
+#include "core/clock.h"
 #include "core/mem.h"
 #include "core/vecmath.h"
+#include "tests/bench/bench.h"
 #include "tests/unit/ann/data.h"
 
 struct options {
@@ -24,26 +25,6 @@ struct options {
     struct ann_build_options build;
     const char *efforts;
 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void fail(const struct err *e)
-{
-    fprintf(stderr, "bench_ann: %s\n", e->message);
-    exit(1);
-}
-
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a;
-    double y = *(const double *)b;
-    return (x > y) - (x < y);
-}
 
 /* Rows to exclude for a query: what an exact search puts first, as after a day of recommendations. */
 static size_t excluded_rows(const struct ann *index, struct ann_workspace *ws, const float *vector, size_t count,
@@ -96,11 +77,11 @@ static void measure(const struct ann *index, const struct options *o, const floa
                                   .n_exclude = n_exclude};
         struct ann_answer answer;
         struct ann_answer all;
-        double start = now();
+        double start = monotonic_seconds();
         if (ann_search(index, ws, &query, hits, &answer, &e) != 0) {
             fail(&e);
         }
-        times[i] = now() - start;
+        times[i] = monotonic_seconds() - start;
         total += times[i];
         strategies[answer.strategy]++;
         if (!exact) { /* recall, outside the clock; it evicts caches about as a catalogue's other users do */
@@ -114,7 +95,7 @@ static void measure(const struct ann *index, const struct options *o, const floa
             possible += all.n;
         }
     }
-    qsort(times, o->queries, sizeof *times, compare_doubles);
+    qsort(times, o->queries, sizeof *times, ascending);
     printf("%-7s %6zu  recall@%zu %.4f  mean %8.1f us  p99 %8.1f us  ann %zu filtered %zu exact %zu\n",
            exact ? "exact" : "effort", effort, o->k, exact ? 1.0 : (double)found / (double)possible,
            1e6 * total / (double)o->queries, 1e6 * times[o->queries * 99 / 100], strategies[0], strategies[1],
@@ -192,14 +173,15 @@ int main(int argc, char **argv)
     float *data = data_new(&o.shape, o.n, 1, 0);
     float *queries = data_new(&o.shape, o.queries, 1, 1);
     struct ann_vectors vectors = {data, o.n, (uint32_t)o.shape.dim};
-    double start = now();
+    double start = monotonic_seconds();
     struct ann *index = ann_build(&vectors, &o.build, &e);
     if (index == NULL) {
         fail(&e);
     }
     printf("%s %s: %zu x %zu, clusters %zu, noise %.2f, lengths 1:%.0f, built in %.1f s, %.1f bytes a vector\n",
            o.build.engine, o.build.factory != NULL ? o.build.factory : "", o.n, o.shape.dim, o.shape.clusters,
-           (double)o.shape.noise, (double)o.shape.spread, now() - start, (double)ann_bytes(index) / (double)o.n);
+           (double)o.shape.noise, (double)o.shape.spread, monotonic_seconds() - start,
+           (double)ann_bytes(index) / (double)o.n);
     measure(index, &o, queries, 0, true);
     for (const char *at = o.efforts; at != NULL && *at != '\0'; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL) {
         ann_set_effort(index, strtoul(at, NULL, 10));

@@ -10,25 +10,13 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "ann/ann.h"
+#include "core/clock.h"
 #include "core/mem.h"
 #include "core/vecmath.h"
+#include "tests/bench/bench.h"
 #include "train/npy.h"
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void fail(const struct err *e)
-{
-    fprintf(stderr, "bench_ann_turns: %s\n", e->message);
-    exit(1);
-}
 
 /* Microseconds a query in batches of `size`, one thread. */
 static double time_batches(const struct ann *index, const struct npy *q, size_t k, size_t effort, size_t size)
@@ -42,7 +30,7 @@ static double time_batches(const struct ann *index, const struct npy *q, size_t 
     if (batch == NULL || queries == NULL || hits == NULL || to == NULL || answers == NULL) {
         fail(&e);
     }
-    double started = now();
+    double started = monotonic_seconds();
     for (size_t first = 0; first < q->rows; first += size) {
         size_t n = q->rows - first < size ? q->rows - first : size;
         for (size_t i = 0; i < n; i++) {
@@ -54,7 +42,7 @@ static double time_batches(const struct ann *index, const struct npy *q, size_t 
             fail(&e);
         }
     }
-    double seconds = now() - started;
+    double seconds = monotonic_seconds() - started;
     ann_batch_free(batch);
     mem_free(queries);
     mem_free(hits);
@@ -79,12 +67,12 @@ int main(int argc, char **argv)
     struct ann_vectors vectors = {base.data, base.rows, base.dim};
     struct ann_build_options options = {.engine = argv[3], .threads = (unsigned)strtoul(argv[5], NULL, 10)};
     struct ann_truth *truth = ann_truth_new(&vectors, queries.data, queries.rows, k, options.threads, &e);
-    double started = now();
+    double started = monotonic_seconds();
     struct ann *index = truth == NULL ? NULL : ann_build(&vectors, &options, &e);
     if (index == NULL) {
         fail(&e);
     }
-    printf("build\t%.3f\t%zu\n", now() - started, ann_bytes(index));
+    printf("build\t%.3f\t%zu\n", monotonic_seconds() - started, ann_bytes(index));
     fflush(stdout);
     size_t effort, batch;
     unsigned threads;

@@ -13,12 +13,13 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "ann/ann.h"
+#include "core/clock.h"
 #include "core/mem.h"
 #include "core/rng.h"
 #include "core/vecmath.h"
+#include "tests/bench/bench.h"
 #include "train/npy.h"
 
 enum { ROUNDS = 5, LATENCIES = 1 << 20 };
@@ -26,26 +27,13 @@ enum { ROUNDS = 5, LATENCIES = 1 << 20 };
 static struct npy base, queries;
 static size_t k;
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void fail(const struct err *e)
-{
-    fprintf(stderr, "bench_changes: %s\n", e->message);
-    exit(1);
-}
-
 /* --- searching ---------------------------------------------------------------------------------------------------- */
 
 struct searcher {
     const struct ann *index;
     struct ann_workspace *ws;
     struct scored *hits;
-    float *latency; /* [LATENCIES] microseconds */
+    double *latency; /* [LATENCIES] microseconds */
     size_t n;
     _Atomic bool stop;
 };
@@ -65,9 +53,9 @@ static void *search_until_stopped(void *arg)
 {
     struct searcher *s = arg;
     for (s->n = 0; s->n < LATENCIES && !atomic_load(&s->stop); s->n++) {
-        double started = now();
+        double started = monotonic_seconds();
         search_once(s, s->n, false, s->hits);
-        s->latency[s->n] = (float)(1e6 * (now() - started));
+        s->latency[s->n] = 1e6 * (monotonic_seconds() - started);
     }
     return NULL;
 }
@@ -84,26 +72,19 @@ static void searcher_init(struct searcher *s, const struct ann *index)
     }
 }
 
-static int ascending(const void *a, const void *b)
-{
-    float x = *(const float *)a;
-    float y = *(const float *)b;
-    return (x > y) - (x < y);
-}
-
 static void print_latency(const char *name, struct searcher *s)
 {
     qsort(s->latency, s->n, sizeof *s->latency, ascending);
-    printf("us %s: p50, p99, searches\t%.1f\t%.1f\t%zu\n", name, (double)s->latency[s->n / 2],
-           (double)s->latency[s->n * 99 / 100], s->n);
+    printf("us %s: p50, p99, searches\t%.1f\t%.1f\t%zu\n", name, s->latency[s->n / 2], s->latency[s->n * 99 / 100],
+           s->n);
 }
 
 static void measure_quiet(const char *name, struct searcher *s)
 {
     for (s->n = 0; s->n < ROUNDS * queries.rows && s->n < LATENCIES; s->n++) {
-        double started = now();
+        double started = monotonic_seconds();
         search_once(s, s->n, false, s->hits);
-        s->latency[s->n] = (float)(1e6 * (now() - started));
+        s->latency[s->n] = 1e6 * (monotonic_seconds() - started);
     }
     print_latency(name, s);
 }
@@ -136,16 +117,16 @@ static void change_all(struct ann *index, size_t old, size_t at_once)
     for (size_t done = 0; done < fresh; done += at_once) {
         size_t n = at_once < fresh - done ? at_once : fresh - done;
         uint32_t row;
-        double started = now();
+        double started = monotonic_seconds();
         if (ann_add(index, base.data + (old + done) * base.dim, n, &row, &e) != 0) {
             fail(&e);
         }
-        double added = now();
+        double added = monotonic_seconds();
         for (size_t i = 0; i < n; i++) {
             while (!ann_remove(index, rng_below(&r, (uint32_t)old))) {}
         }
         adding += added - started;
-        removing += now() - added;
+        removing += monotonic_seconds() - added;
     }
     printf("rows\t%zu\nadded and removed\t%zu\nadded a second\t%.0f\nremoved a second\t%.0f\n", old, fresh,
            (double)fresh / adding, (double)fresh / removing);
@@ -188,12 +169,12 @@ int main(int argc, char **argv)
     pthread_join(thread, NULL);
     print_latency("meanwhile", &s);
 
-    double started = now();
+    double started = monotonic_seconds();
     struct ann *anew = ann_compact(index, &options, &e);
     if (anew == NULL) {
         fail(&e);
     }
-    printf("seconds to compact\t%.1f\n", now() - started);
+    printf("seconds to compact\t%.1f\n", monotonic_seconds() - started);
     struct searcher fresh;
     searcher_init(&fresh, anew);
     measure_quiet("afterwards", &s);

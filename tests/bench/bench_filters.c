@@ -13,12 +13,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "ann/ann.h"
+#include "core/clock.h"
 #include "core/mem.h"
 #include "core/rng.h"
 #include "core/vecmath.h"
+#include "tests/bench/bench.h"
 #include "train/npy.h"
 
 enum { QUERIES = 300, ROUNDS = 5, EXCLUDED = 10000 };
@@ -31,19 +32,6 @@ static struct scored *hits;
 static struct scored *truth;
 static size_t k;
 static uint64_t *bits;
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return 1e6 * ((double)t.tv_sec + 1e-9 * (double)t.tv_nsec);
-}
-
-static void fail(const struct err *e)
-{
-    fprintf(stderr, "bench_filters: %s\n", e->message);
-    exit(1);
-}
 
 static struct ann_answer ask(struct ann_query *q, struct scored *to)
 {
@@ -88,28 +76,15 @@ static void allow_random(struct rng *r, size_t n)
     }
 }
 
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a;
-    double y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *x, size_t n)
-{
-    qsort(x, n, sizeof *x, compare_doubles);
-    return x[n / 2];
-}
-
 /* Microseconds a query. */
 static double time_all(struct ann_query query, size_t first, size_t count)
 {
-    double started = now();
+    double started = monotonic_seconds();
     for (size_t i = first; i < first + count; i++) {
         query.vector = queries.data + i * base.dim;
         ask(&query, hits);
     }
-    return (now() - started) / (double)count;
+    return 1e6 * (monotonic_seconds() - started) / (double)count;
 }
 
 static void measure(const char *name, double share, const uint64_t *allow, size_t n_allow, const uint32_t *exclude,

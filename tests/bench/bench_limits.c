@@ -13,44 +13,19 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "ann/ann.h"
+#include "core/clock.h"
 #include "core/mem.h"
 #include "core/simd.h"
 #include "core/vecmath.h"
+#include "tests/bench/bench.h"
 #include "train/npy.h"
 
 enum { ROUNDS = 9, BATCH = 64, ROWS = 1024 };
 
 static struct npy base, queries;
 static size_t k;
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void fail(const struct err *e)
-{
-    fprintf(stderr, "bench_limits: %s\n", e->message);
-    exit(1);
-}
-
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a;
-    double y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *x)
-{
-    qsort(x, ROUNDS, sizeof *x, ascending);
-    return x[ROUNDS / 2];
-}
 
 static void print(const char *what, double ours, double limit, const char *unit)
 {
@@ -107,31 +82,31 @@ static void measure_exact(const struct ann *flat)
     size_t numbers = base.rows * base.dim;
     int dim = (int)base.dim;
     for (size_t round = 0; round < ROUNDS; round++) {
-        double t = now();
+        double t = monotonic_seconds();
         ask(flat, batch, q + round, 1, hits);
-        one[round] = 4e-9 * (double)numbers / (now() - t);
-        t = now();
+        one[round] = 4e-9 * (double)numbers / (monotonic_seconds() - t);
+        t = monotonic_seconds();
         sink = read_all(base.data, numbers);
-        plain[round] = 4e-9 * (double)numbers / (now() - t);
-        t = now();
+        plain[round] = 4e-9 * (double)numbers / (monotonic_seconds() - t);
+        t = monotonic_seconds();
         ask(flat, batch, q, BATCH, hits);
-        many[round] = 2e-9 * BATCH * (double)numbers / (now() - t);
-        t = now();
+        many[round] = 2e-9 * BATCH * (double)numbers / (monotonic_seconds() - t);
+        t = monotonic_seconds();
         for (size_t first = 0; first + ROWS <= base.rows; first += ROWS) {
             mat_mul_nt(product, together, base.data + first * base.dim, BATCH, ROWS, base.dim, false);
         }
-        ours[round] = 2e-9 * BATCH * (double)(base.rows / ROWS * ROWS * base.dim) / (now() - t);
-        t = now();
+        ours[round] = 2e-9 * BATCH * (double)(base.rows / ROWS * ROWS * base.dim) / (monotonic_seconds() - t);
+        t = monotonic_seconds();
         for (size_t first = 0; first + ROWS <= base.rows; first += ROWS) {
             cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, BATCH, ROWS, dim, 1.0f, together, dim,
                         base.data + first * base.dim, dim, 0.0f, product, ROWS);
         }
-        blas[round] = 2e-9 * BATCH * (double)(base.rows / ROWS * ROWS * base.dim) / (now() - t);
+        blas[round] = 2e-9 * BATCH * (double)(base.rows / ROWS * ROWS * base.dim) / (monotonic_seconds() - t);
     }
-    double many_median = median(many);
-    print("one exact query", median(one), median(plain), "GB/s, of a plain read");
-    print("64 exact queries", many_median, median(ours), "GFLOP/s, of our products");
-    print("64 exact queries", many_median, median(blas), "GFLOP/s, of OpenBLAS's");
+    double many_median = median(many, ROUNDS);
+    print("one exact query", median(one, ROUNDS), median(plain, ROUNDS), "GB/s, of a plain read");
+    print("64 exact queries", many_median, median(ours, ROUNDS), "GFLOP/s, of our products");
+    print("64 exact queries", many_median, median(blas, ROUNDS), "GFLOP/s, of OpenBLAS's");
     ann_batch_free(batch);
     mem_free(room);
     mem_free(together);
@@ -156,7 +131,7 @@ static void measure_threads(const struct ann *native, size_t effort)
         }
     }
     printf("# effort %zu, recall %.4f\n", point.effort, point.recall);
-    print("two threads", median(rate[1]), median(rate[0]), "1,000 queries/s, of one thread");
+    print("two threads", median(rate[1], ROUNDS), median(rate[0], ROUNDS), "1,000 queries/s, of one thread");
     ann_truth_free(truth);
 }
 

@@ -10,6 +10,7 @@ import pathlib
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -160,6 +161,27 @@ class Daemon:
             assert status == 0, f"recalld ended with {status}: {self.log}"
         self.process.stdout.close()
         assert "ERROR: " not in self.log and "WARNING: ThreadSanitizer" not in self.log, self.log
+
+
+class Askers:
+    """Threads that call `ask` of a subclass, which goes on until `stop` is set: with Askers(...): ..."""
+
+    def __init__(self, threads):
+        self.stop = threading.Event()
+        self.threads = [threading.Thread(target=self.ask) for _ in range(threads)]
+
+    def ask(self):
+        raise NotImplementedError
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        for thread in self.threads:
+            thread.join()
 
 
 def metric(text, name):

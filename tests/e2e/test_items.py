@@ -3,7 +3,6 @@
 import csv
 import json
 import random
-import threading
 import urllib.parse
 
 import pytest
@@ -366,12 +365,12 @@ def test_numbers_are_counted(serve, world):
     assert harness.metric(text, 'recalld_http_responses_total{endpoint="/items/{id}",code="200"}') == 1
 
 
-class Readers:
+class Readers(harness.Askers):
     """Threads that ask for all items, and note every answer that cannot be."""
 
     def __init__(self, daemon, check, threads=2):
-        self.daemon, self.check, self.stop, self.wrong, self.answers = daemon, check, threading.Event(), [], 0
-        self.threads = [threading.Thread(target=self.ask) for _ in range(threads)]
+        super().__init__(threads)
+        self.daemon, self.check, self.wrong, self.answers = daemon, check, [], 0
 
     def ask(self):
         connection = self.daemon.connect()
@@ -383,16 +382,6 @@ class Readers:
             if problem:
                 self.wrong.append(problem)
         connection.close()
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stop.set()
-        for thread in self.threads:
-            thread.join()
 
 
 def test_changes_while_others_recall(serve, bundle, rows):

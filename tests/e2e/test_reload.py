@@ -21,13 +21,13 @@ def expected_answers(serve, world):
     return answers
 
 
-class Load:
+class Load(harness.Askers):
     """Threads that ask without a pause, and remember everything that is not one model's whole answer."""
 
     def __init__(self, daemon, answers, threads=4):
+        super().__init__(threads)
         self.daemon, self.answers = daemon, answers
-        self.stop, self.wrong, self.counts = threading.Event(), [], {name: 0 for name in answers}
-        self.threads = [threading.Thread(target=self.ask) for _ in range(threads)]
+        self.wrong, self.counts = [], {name: 0 for name in answers}
 
     def ask(self):
         connection = self.daemon.connect()
@@ -43,16 +43,6 @@ class Load:
             else:
                 self.counts[version] += 1
         connection.close()
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stop.set()
-        for thread in self.threads:
-            thread.join()
 
 
 def test_a_reload_serves_the_new_model(serve, world, link):

@@ -6,6 +6,8 @@
 
 #include <math.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 #include "ann/ann.h"
 #include "core/err.h"
@@ -47,6 +49,14 @@ static inline float *data_new(const struct data_shape *shape, size_t n, uint64_t
     }
     mem_free(centres);
     return x;
+}
+
+/* A new directory for a test's files (dir_remove_tree, mem_free), with the linear algebra set up. NULL on failure. */
+static inline char *directory_new(void)
+{
+    char template[4096];
+    snprintf(template, sizeof template, "%s/recalld-ann.XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+    return blas_setup(NULL) == 0 && mkdtemp(template) != NULL ? mem_strdup(template) : NULL;
 }
 
 /* ann_tune for one target, with two threads. */

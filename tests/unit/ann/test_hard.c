@@ -29,9 +29,7 @@ static char *directory;
 static int setup(void **state)
 {
     (void)state;
-    char template[4096];
-    snprintf(template, sizeof template, "%s/recalld-hard.XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
-    directory = blas_setup(NULL) == 0 ? mem_strdup(mkdtemp(template)) : NULL;
+    directory = directory_new();
     return directory == NULL;
 }
 
