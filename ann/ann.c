@@ -32,6 +32,7 @@
 
 #include "ann/engine.h"
 #include "core/mem.h"
+#include "core/simd.h"
 #include "core/vecmath.h"
 
 static const struct ann_engine *const ENGINES[] = {&ann_flat_engine, &ann_faiss_engine, &ann_native_engine};
@@ -217,6 +218,27 @@ void ann_workspace_free(struct ann_workspace *ws)
 
 /* --- searching ----------------------------------------------------------------------------------------------------- */
 
+/* Without a branch in the loop: there are thousands of rows, and all are in order. */
+SIMD_CLONES static bool ascend(const uint32_t *rows, size_t n)
+{
+    enum { SOME = 8 };
+    ivec8 wrong = {0};
+    bool bad = false;
+    size_t i = 1;
+    for (; i + SOME <= n; i += SOME) {
+        ivec8 before = *(const ivec8 *)(const void *)(rows + i - 1);
+        ivec8 here = *(const ivec8 *)(const void *)(rows + i);
+        wrong |= before >= here; /* rows are below 2^31 */
+    }
+    for (size_t j = 0; j < SOME; j++) {
+        bad |= wrong[j] != 0;
+    }
+    for (; i < n; i++) {
+        bad |= rows[i - 1] >= rows[i];
+    }
+    return !bad;
+}
+
 int query_check(const struct ann *index, const struct ann_workspace *ws, const struct ann_query *query, struct err *e)
 {
     if (query->k == 0 || query->k > ws->max_k) {
@@ -228,27 +250,17 @@ int query_check(const struct ann *index, const struct ann_workspace *ws, const s
     if (!vec_is_finite(query->vector, index->vectors.dim)) {
         return err_set(e, "the query vector has numbers that are not finite");
     }
-    for (size_t i = 1; i < query->n_exclude; i++) {
-        if (query->exclude[i - 1] >= query->exclude[i]) {
-            return err_set(e, "excluded rows must be ascending and unique");
-        }
-    }
-    return 0;
+    return ascend(query->exclude, query->n_exclude) ? 0 : err_set(e, "excluded rows must be ascending and unique");
 }
 
+/* Halves without a branch: which way a search turns can't be foreseen. */
 static bool is_excluded(const struct ann_query *query, uint32_t row)
 {
-    size_t low = 0;
-    size_t high = query->n_exclude;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (query->exclude[middle] < row) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
+    const uint32_t *from = query->exclude;
+    for (size_t n = query->n_exclude; n > 1; n -= n / 2) {
+        from += from[n / 2 - 1] < row ? n / 2 : 0;
     }
-    return low < query->n_exclude && query->exclude[low] == row;
+    return query->n_exclude > 0 && *from == row;
 }
 
 static size_t smaller(size_t a, size_t b)

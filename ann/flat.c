@@ -82,18 +82,18 @@ static void score_picked(const struct ann *index, const struct ann_query *query,
     }
 }
 
-/* Appends the rows of a mask's word to rows, which has room for 64; returns how many. The first ones are written whether they are
+/* Appends the rows of a mask's word to rows, which has room for 64; returns how many. The first `few` are written whether they are
  * there or not: a processor can't foresee how many bits of a word are set. */
-static inline __attribute__((always_inline)) size_t take_rows(uint64_t bits, size_t word, struct scored *rows)
+static inline __attribute__((always_inline)) size_t take_rows(uint64_t bits, size_t few, size_t word,
+                                                              struct scored *rows)
 {
-    enum { FEW = 4 };
     size_t n = (size_t)__builtin_popcountll(bits);
     uint32_t first = (uint32_t)(word * 64);
-    for (size_t i = 0; i < FEW; i++) {
+    for (size_t i = 0; i < few; i++) {
         rows[i].row = first + (uint32_t)__builtin_ctzll(bits | (uint64_t)1 << 63);
         bits &= bits - 1;
     }
-    for (size_t i = FEW; i < n; i++) {
+    for (size_t i = few; i < n; i++) {
         rows[i].row = first + (uint32_t)__builtin_ctzll(bits);
         bits &= bits - 1;
     }
@@ -123,6 +123,7 @@ SIMD_CLONES static void scan_allowed(const struct ann *index, size_t end, const 
     const uint64_t *allow = query->allow;
     float norm = vec_norm(query->vector, index->vectors.dim);
     size_t words = (end + 63) / 64;
+    bool sparse = query->n_allow < words; /* one a word */
     size_t n = 0;
     size_t next_excluded = 0;
     for (size_t word = 0; word < words; word++) {
@@ -134,7 +135,8 @@ SIMD_CLONES static void scan_allowed(const struct ann *index, size_t end, const 
             break;
         }
         uint64_t exists = end - word * 64 >= 64 ? ~(uint64_t)0 : ((uint64_t)1 << (end - word * 64)) - 1;
-        n += take_rows(allow[word] & exists & ~removed_word(index, word), word, picked + n);
+        uint64_t wanted = allow[word] & exists & ~removed_word(index, word);
+        n += sparse ? take_rows(wanted, 2, word, picked + n) : take_rows(wanted, 6, word, picked + n);
         if (n >= PICKED) {
             n = query->n_exclude == 0 ? n : drop_excluded(query, &next_excluded, picked, n);
             score_picked(index, query, norm, picked, n, best);

@@ -30,7 +30,7 @@
 enum {
     RERANK_LEAST = 32,
     RERANK_LISTS = 12, /* for each of so many lists, as many candidates as results are wanted are re-ranked more */
-    DIM_MAX = 8192
+    DIM_MAX = SQ8_DIM_MAX
 };
 
 struct native_state {
@@ -247,7 +247,7 @@ static void prefetch_list(const struct native_state *state, uint32_t list)
 }
 
 /* Marks the places of a stretch whose rows are allowed, a word a block; returns how many. */
-static size_t mark_stretch(struct native_scratch *s, const struct stretch *stretch, const uint64_t *allow)
+SIMD_CLONES static size_t mark_stretch(struct native_scratch *s, const struct stretch *stretch, const uint64_t *allow)
 {
     size_t n = stretch->places;
     size_t count = 0;
@@ -296,31 +296,25 @@ static size_t order_lists(const struct native_state *state, struct native_scratc
     return best.n;
 }
 
-/* Leaves only the lists that hold allowed rows, by a sample of these, and that were not looked into: the scores of the others
- * become NaN. */
-static void keep_lists_with_allowed(const struct native_state *state, struct native_scratch *s,
-                                    const struct engine_request *r)
+/* Finds lists that hold allowed rows, by a sample of these; lists that hold few may be missed. Words of the mask are sampled, and
+ * of each as many rows as make a good sample of all. */
+SIMD_CLONES static void find_holders(const struct native_state *state, struct native_scratch *s,
+                                     const struct engine_request *r)
 {
     enum { SAMPLE = 4096 };
-    const struct ivf *f = &state->ivf;
     size_t words = (r->end + 63) / 64;
-    size_t step = r->n_allow / SAMPLE + 1; /* of allowed rows */
-    size_t next = 0;
-    size_t seen = 0;
-    memset(s->holds, 0, f->n_lists * sizeof *s->holds);
-    for (size_t word = 0; word < words; word++) {
-        size_t here = (size_t)__builtin_popcountll(r->allow[word]);
+    size_t step = words / SAMPLE + 1;
+    size_t set = 1;
+    for (size_t word = 0; word < words; word += step) {
+        set += r->allow[word] != 0;
+    }
+    size_t most = SAMPLE / set + 1; /* rows of a word */
+    memset(s->holds, 0, state->ivf.n_lists * sizeof *s->holds);
+    for (size_t word = 0; word < words; word += step) {
         uint64_t bits = r->allow[word];
-        for (; next < seen + here; next += step) {
-            for (size_t skip = seen; skip < next; skip++, seen++, here--) {
-                bits &= bits - 1;
-            }
+        for (size_t i = 0; i < most && bits != 0; i++, bits &= bits - 1) {
             s->holds[state->list_of[word * 64 + (size_t)__builtin_ctzll(bits)]] = true;
         }
-        seen += here;
-    }
-    for (uint32_t j = 0; j < f->n_lists; j++) {
-        s->centroid_scores[j] = s->holds[j] ? s->centroid_scores[j] : NAN;
     }
 }
 
@@ -340,7 +334,6 @@ static void scan_allowed_lists(const struct native_state *state, struct native_s
             prefetch_list(state, s->lists[i + 1].row);
         }
         size_t marked = scan_allowed(state, s, list, s->lists[i].score, r->allow, pool);
-        s->centroid_scores[list] = NAN; /* done */
         if (marked > 0) {
             double size = (double)tail_list_size(&state->ivf, tails(state), list);
             progress->seen += fmin(1, (double)marked / (share * size));
@@ -348,33 +341,60 @@ static void scan_allowed_lists(const struct native_state *state, struct native_s
     }
 }
 
+/* The share of allowed rows in the first n ordered lists, in times of their share in all, by the first rows of each. */
+static double share_near(const struct native_state *state, struct native_scratch *s, const struct engine_request *r,
+                         size_t n)
+{
+    enum { ROWS = 4 * PQ_BLOCK };
+    size_t looked = 0;
+    size_t allowed = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct stretch stretch;
+        struct stretches pieces = list_stretches(state, s, s->lists[i].row);
+        if (stretches_next(&pieces, &stretch)) {
+            stretch.places = stretch.places < ROWS ? stretch.places : ROWS;
+            looked += stretch.places;
+            allowed += mark_stretch(s, &stretch, r->allow);
+        }
+    }
+    return looked == 0 ? 1 : (double)allowed * (double)r->n / ((double)looked * (double)r->n_allow);
+}
+
 /* Lists that a search under a filter looks into. Its results lie as deep as (rows / allowed rows) times as many without it, in more
- * lists: how many more was measured when the index was built. */
+ * lists: how many more was measured when the index was built. Three quarters of that exponent keep the recall, since results that lie
+ * apart are easier for codes to tell (docs/benchmarks.md). */
 static double lists_under_filter(const struct ivf *f, const struct engine_request *r)
 {
-    double wider = pow((double)r->n / (double)r->n_allow, (double)*f->spread);
+    double wider = pow((double)r->n / (double)r->n_allow, 0.75 * (double)*f->spread);
     return fmin(ceil((double)r->effort * wider), (double)f->n_lists);
 }
 
-/* The rows that are allowed may all be far from the query: when the lists near it hold few of them, those that hold some are
- * looked for. Of these more are looked into: far away, which centroid is nearest says less. */
+/* The rows that are allowed may be fewer near the query than elsewhere, or all far away. Then more lists are looked into: far away
+ * which centroid is nearest says less. Lists that hold none need not be. */
 static void search_allowed(const struct native_state *state, struct native_scratch *s, const struct engine_request *r,
                            struct pool *pool)
 {
-    enum { NEAR = 3, FAR = 3 };
+    enum { FAR = 3, SOME = 8 };
+    const double FEW_NEAR = 0.25;
     const struct ivf *f = &state->ivf;
     struct progress_of progress = {lists_under_filter(f, r), 0};
-    size_t goal = (size_t)progress.goal;
-    size_t lists = order_lists(state, s, NEAR * goal);
-    size_t first = goal < lists ? goal : lists;
-    scan_allowed_lists(state, s, 0, first, r, &progress, pool);
-    if (progress.seen > progress.goal / 4) {
-        scan_allowed_lists(state, s, first, lists, r, &progress, pool);
+    size_t lists = order_lists(state, s, (size_t)progress.goal + (size_t)progress.goal / 4 + SOME);
+    double near = share_near(state, s, r, (size_t)progress.goal < lists ? (size_t)progress.goal : lists);
+    progress.goal *= 1 + (FAR - 1) * (1 - fmin(near, 1));
+    size_t begin = 0;
+    if (near > FEW_NEAR) {
+        scan_allowed_lists(state, s, 0, lists, r, &progress, pool);
+        begin = lists;
     }
     if (progress.seen < progress.goal && lists < f->n_lists) {
-        keep_lists_with_allowed(state, s, r);
-        progress.goal = FAR * progress.goal - progress.seen;
-        lists = order_lists(state, s, FAR * goal);
+        for (size_t i = 0; i < begin; i++) { /* done */
+            s->centroid_scores[s->lists[i].row] = NAN;
+        }
+        find_holders(state, s, r);
+        for (uint32_t j = 0; j < f->n_lists; j++) {
+            s->centroid_scores[j] = s->holds[j] ? s->centroid_scores[j] : NAN;
+        }
+        lists = order_lists(state, s, (size_t)(progress.goal - progress.seen) + SOME);
         scan_allowed_lists(state, s, 0, lists, r, &progress, pool);
     }
 }
@@ -526,7 +546,7 @@ static size_t engine_cost(const struct ann *index, const struct engine_request *
         return 0;
     }
     double lists = request->allow == NULL ? fmin((double)request->effort, f->n_lists) : lists_under_filter(f, request);
-    double marking = request->allow == NULL ? 1 : 3;
+    double marking = request->allow == NULL ? 1 : 1.5;
     double codes = lists * 2 * (double)f->n / f->n_lists / CODES_A_ROW * marking;
     return (size_t)(codes + 1.5 * (double)request->depth + (double)f->n_lists / CENTROIDS_A_ROW);
 }

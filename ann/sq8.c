@@ -1,12 +1,14 @@
 /*
- * Codes stand in words, so that shifts of eight words at once unpack them, without a shuffle: in every group of 32 numbers byte k
- * of word w has number 8 k + w. The last group is filled up with zeros.
+ * A query is rounded to whole numbers of 16 bits (fewer for very long vectors, so that no sum leaves 32 bits): products of whole
+ * numbers are what processors sum fastest, two at once, and their sums are exact. What the rounding misses is part of the bound.
+ * Codes are filled up with zeros to whole groups of 32, and so is the query.
  */
 #include "ann/sq8.h"
 
 #include <math.h>
 #include <string.h>
 
+#include "core/cpu.h"
 #include "core/mem.h"
 #include "core/simd.h"
 #include "core/vecmath.h"
@@ -74,10 +76,16 @@ SIMD_CLONES static float encode(const float *x, size_t n, float step, int8_t *co
     for (size_t i = 0; i < n; i++) {
         int c = (int)lrintf(x[i] * scale);
         float left = x[i] - step * (float)c;
-        code[i / GROUP * GROUP + i % 8 * 4 + i % GROUP / 8] = (int8_t)c;
+        code[i] = (int8_t)c;
         missed += left * left;
     }
     return missed;
+}
+
+/* No code with that step is longer. */
+static float longest(const struct sq8 *s, float step)
+{
+    return 1.01f * sqrtf((float)s->dim) * 127.0f * step;
 }
 
 void sq8_put(struct sq8 *s, size_t first, const float *x, size_t n)
@@ -89,9 +97,8 @@ void sq8_put(struct sq8 *s, size_t first, const float *x, size_t n)
             head = (struct row_head){0, INFINITY};
         } else {
             float missed = sqrtf(encode(x, s->dim, head.step, (int8_t *)row + sizeof head));
-            /* both sums are within dim 2^-24 |q| |x| of the true ones (Higham, 2002, 3.5); |x| <= sqrt(dim) 127 step */
-            float dim = (float)s->dim;
-            head.error = 1.001f * missed + 2.1f * dim * 0x1p-24f * sqrtf(dim) * 127.0f * head.step;
+            /* A score is within dim 2^-24 |q| |x| of the true one (Higham, 2002, 3.5), a bound's last steps within 8. */
+            head.error = 1.001f * missed + ((float)s->dim + 8) * 0x1p-24f * longest(s, head.step);
         }
         memcpy(row, &head, sizeof head);
     }
@@ -106,38 +113,132 @@ static inline __attribute__((always_inline)) void prefetch_code(const struct sq8
     }
 }
 
-static inline __attribute__((always_inline)) float dot_code(const int8_t *code, const float *query, size_t n)
+/* --- the query ----------------------------------------------------------------------------------------------------- */
+
+struct rounded {
+    int16_t number[SQ8_DIM_MAX] __attribute__((aligned(64)));
+    float step;  /* of numbers; 0: all are 0 */
+    float error; /* length of what they miss */
+};
+
+/* Returns false if the query is too short or too long for its squares to be floats. */
+static bool round_query(const struct sq8 *s, const float *query, struct rounded *to)
 {
-    vec8 sum[4] = {{0}};
-    float rest = 0;
-    for (size_t i = 0; i < n; i += GROUP) {
-        ivec8 words = *(const ivec8 *)(const void *)(code + i);
-        size_t here = n - i < GROUP ? n - i : GROUP;
-        for (size_t j = 0; j < here / 8; j++) {
-            ivec8 c = (words << (24 - 8 * (int)j)) >> 24;
-            sum[j] += __builtin_convertvector(c, vec8) * *(const vec8 *)(const void *)(query + i + 8 * j);
-        }
-        for (size_t j = here / 8 * 8; j < here; j++) {
-            int8_t c = code[i + j % 8 * 4 + j / 8];
-            rest += (float)c * query[i + j];
-        }
+    enum { LARGEST_CODE = 127 };
+    size_t padded = s->stride - sizeof(struct row_head);
+    float most = largest(query, s->dim);
+    int most_number = INT32_MAX / (LARGEST_CODE * (int)s->dim);
+    most_number = most_number < INT16_MAX ? most_number : INT16_MAX;
+    to->step = most / (float)most_number;
+    to->error = 0;
+    float missed = 0;
+    float scale = most > 0 ? 1.0f / to->step : 0;
+    for (size_t i = 0; i < s->dim; i++) {
+        to->number[i] = (int16_t)lrintf(query[i] * scale);
+        float left = query[i] - to->step * (float)to->number[i];
+        missed += left * left;
     }
-    vec8 all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-    return ((all[0] + all[4]) + (all[2] + all[6])) + ((all[1] + all[5]) + (all[3] + all[7])) + rest;
+    memset(to->number + s->dim, 0, (padded - s->dim) * sizeof *to->number);
+    to->error = 1.001f * sqrtf(missed);
+    return most == 0 || (most >= 1e-12f && most <= 1e12f);
 }
 
-SIMD_CLONES void sq8_bound(const struct sq8 *s, const float *query, float norm, struct scored *picked, size_t n)
+/* --- products ------------------------------------------------------------------------------------------------------- */
+
+static inline __attribute__((always_inline)) void set_bound(const struct sq8 *s, const struct rounded *q, float norm,
+                                                            const uint8_t *row, int sum, struct scored *to)
 {
-    enum { AHEAD = 12 };
+    struct row_head head;
+    memcpy(&head, row, sizeof head);
+    float product = head.step * (q->step * (float)sum);
+    float bound = product + 1.001f * (head.error * norm + q->error * longest(s, head.step));
+    to->score = bound == bound ? bound : INFINITY; /* NaN: anything */
+}
+
+static inline __attribute__((always_inline)) const uint8_t *next_row(const struct sq8 *s, const struct scored *picked,
+                                                                     size_t i, size_t n)
+{
+    enum { AHEAD = 20 };
+    if (i + AHEAD < n) {
+        prefetch_code(s, picked[i + AHEAD].row);
+    }
+    return s->codes + picked[i].row * s->stride;
+}
+
+static void bound_plain(const struct sq8 *s, const struct rounded *q, float norm, struct scored *picked, size_t n)
+{
     for (size_t i = 0; i < n; i++) {
-        struct row_head head;
-        if (i + AHEAD < n) {
-            prefetch_code(s, picked[i + AHEAD].row);
+        const uint8_t *row = next_row(s, picked, i, n);
+        const int8_t *code = (const int8_t *)row + sizeof(struct row_head);
+        int sum = 0;
+        for (size_t j = 0; j < s->dim; j++) {
+            sum += code[j] * q->number[j];
         }
-        const uint8_t *row = s->codes + picked[i].row * s->stride;
-        memcpy(&head, row, sizeof head);
-        float product = head.step * dot_code((const int8_t *)row + sizeof head, query, s->dim);
-        float bound = product + head.error * norm * 1.0001f;
-        picked[i].score = bound == bound ? bound : INFINITY; /* NaN: anything */
+        set_bound(s, q, norm, row, sum, &picked[i]);
+    }
+}
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+__attribute__((target("avx2"))) static void bound_avx2(const struct sq8 *s, const struct rounded *q, float norm,
+                                                       struct scored *picked, size_t n)
+{
+    size_t padded = s->stride - sizeof(struct row_head);
+    for (size_t i = 0; i < n; i++) {
+        const uint8_t *row = next_row(s, picked, i, n);
+        const uint8_t *code = row + sizeof(struct row_head);
+        __m256i sum = _mm256_setzero_si256();
+        for (size_t j = 0; j < padded; j += 16) {
+            __m256i c = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)(code + j)));
+            __m256i number = _mm256_load_si256((const __m256i *)(const void *)(q->number + j));
+            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(c, number));
+        }
+        __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+        four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+        four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1));
+        set_bound(s, q, norm, row, _mm_cvtsi128_si32(four), &picked[i]);
+    }
+}
+
+__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"))) static void
+bound_avx512(const struct sq8 *s, const struct rounded *q, float norm, struct scored *picked, size_t n)
+{
+    size_t padded = s->stride - sizeof(struct row_head);
+    for (size_t i = 0; i < n; i++) {
+        const uint8_t *row = next_row(s, picked, i, n);
+        const uint8_t *code = row + sizeof(struct row_head);
+        __m512i sum = _mm512_setzero_si512();
+        for (size_t j = 0; j < padded; j += GROUP) {
+            __m512i c = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)(code + j)));
+            sum = _mm512_add_epi32(sum, _mm512_madd_epi16(c, _mm512_load_si512(q->number + j)));
+        }
+        set_bound(s, q, norm, row, _mm512_reduce_add_epi32(sum), &picked[i]);
+    }
+}
+
+#endif
+
+void sq8_bound(const struct sq8 *s, const float *query, float norm, struct scored *picked, size_t n)
+{
+    struct rounded q;
+    if (!round_query(s, query, &q)) {
+        for (size_t i = 0; i < n; i++) {
+            picked[i].score = INFINITY;
+        }
+        return;
+    }
+    switch (cpu_level()) {
+#if defined(__x86_64__)
+    case CPU_AVX512:
+        bound_avx512(s, &q, norm, picked, n);
+        break;
+    case CPU_AVX2:
+        bound_avx2(s, &q, norm, picked, n);
+        break;
+#endif
+    default:
+        bound_plain(s, &q, norm, picked, n);
     }
 }

@@ -16,6 +16,8 @@
 
 #include "core/topk.h"
 
+enum { SQ8_DIM_MAX = 8192 };
+
 struct sq8 {
     atomic_uint owners;
     uint32_t dim;
@@ -24,7 +26,7 @@ struct sq8 {
     uint8_t *codes; /* [room, stride] step, error, codes: see sq8.c */
 };
 
-/* New, for up to `room` rows, with one owner; memory is taken as it is needed. NULL without any. */
+/* New, for up to `room` rows of dim <= SQ8_DIM_MAX numbers, with one owner; memory is taken as it is needed. NULL without any. */
 struct sq8 *sq8_new(uint32_t dim, size_t room);
 struct sq8 *sq8_own(struct sq8 *s); /* one owner more */
 void sq8_release(struct sq8 *s);    /* one less: the last one frees it; NULL is fine */
