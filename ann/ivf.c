@@ -7,6 +7,7 @@
 #include "core/mem.h"
 #include "core/parallel.h"
 #include "core/rng.h"
+#include "core/simd.h"
 #include "core/topk.h"
 #include "core/vecmath.h"
 
@@ -32,10 +33,12 @@ struct build {
     struct ivf_assign *assign; /* by worker */
 };
 
+/* A search reads the codes of all centroids and those of the rows of some lists: least when there are about sqrt(2 n lists that
+ * are looked into), and these grow with n, too. */
 static uint32_t lists_for(size_t n)
 {
-    double lists = 2 * sqrt((double)n);
-    lists = fmin(lists, (double)n / 32 + 1);
+    double root = cbrt((double)n);
+    double lists = fmin(root * root / 2.5 + 1, (double)n / 32 + 1);
     return (uint32_t)fmin(lists, IVF_LISTS_MAX);
 }
 
@@ -64,38 +67,75 @@ void ivf_assign_release(struct ivf_assign *a)
     mem_free(a->unit);
 }
 
+/* The least of lanes, the first where several are; n is what they had seen. */
+#define LEAST_OF_LANES(least, where, best, value)                                                                  \
+    for (size_t lane_ = 0; lane_ < 8; lane_++) {                                                                   \
+        bool less_ = (least)[lane_] < (value) || ((least)[lane_] == (value) && (uint32_t)(where)[lane_] < (best)); \
+        (best) = less_ ? (uint32_t)(where)[lane_] : (best);                                                        \
+        (value) = less_ ? (least)[lane_] : (value);                                                                \
+    }
+
+/* The list whose half_norm - score is least: the nearest. */
+SIMD_CLONES static uint32_t nearest_list(const float *score, const float *half_norm, uint32_t n)
+{
+    ivec8 where = {0};
+    ivec8 here = {0, 1, 2, 3, 4, 5, 6, 7};
+    vec8 least = {0};
+    least += INFINITY;
+    uint32_t j = 0;
+    for (; j + 8 <= n; j += 8, here += 8) {
+        vec8 cost = *(const vec8 *)(const void *)(half_norm + j) - *(const vec8 *)(const void *)(score + j);
+        ivec8 less = cost < least;
+        least = (vec8)((less & (ivec8)cost) | (~less & (ivec8)least));
+        where = (less & here) | (~less & where);
+    }
+    uint32_t best = 0;
+    float value = INFINITY;
+    LEAST_OF_LANES(least, where, best, value);
+    for (; j < n; j++) {
+        float cost = half_norm[j] - score[j];
+        best = cost < value ? j : best;
+        value = cost < value ? cost : value;
+    }
+    return best;
+}
+
 /* The nearest centroid of each row of x [rows, dim]. */
 static void find_nearest(const struct ivf_assign *a, const float *x, size_t rows, uint32_t *list)
 {
     mat_mul_nt(a->scores, x, a->centroids, rows, a->n_lists, a->dim, false);
     for (size_t i = 0; i < rows; i++) {
-        const float *score = a->scores + i * a->n_lists;
-        uint32_t best = 0;
-        float most = -INFINITY;
-        for (uint32_t j = 0; j < a->n_lists; j++) {
-            float s = score[j] - a->half_norm[j];
-            if (s > most) {
-                most = s;
-                best = j;
-            }
-        }
-        list[i] = best;
+        list[i] = nearest_list(a->scores + i * a->n_lists, a->half_norm, a->n_lists);
     }
 }
 
 /* The list that complements `first` best for x, whose unit residual is u: |x - c|^2 + SPILL (u.(x - c))^2 is least. */
-static uint32_t find_second(const struct ivf_assign *a, const float *score, const float *along, float own,
-                            uint32_t first)
+SIMD_CLONES static uint32_t find_second(const struct ivf_assign *a, const float *score, const float *along, float own,
+                                        uint32_t first)
 {
+    ivec8 where = {0};
+    ivec8 here = {0, 1, 2, 3, 4, 5, 6, 7};
+    vec8 least = {0};
+    least += INFINITY;
+    uint32_t n = a->n_lists;
+    uint32_t j = 0;
+    for (; j + 8 <= n; j += 8, here += 8) {
+        vec8 parallel = own - *(const vec8 *)(const void *)(along + j);
+        vec8 cost = 2 * (*(const vec8 *)(const void *)(a->half_norm + j) - *(const vec8 *)(const void *)(score + j)) +
+                    SPILL * parallel * parallel;
+        ivec8 less = (cost < least) & (here != (int32_t)first);
+        least = (vec8)((less & (ivec8)cost) | (~less & (ivec8)least));
+        where = (less & here) | (~less & where);
+    }
     uint32_t best = first;
-    float least = INFINITY;
-    for (uint32_t j = 0; j < a->n_lists; j++) {
+    float value = INFINITY;
+    LEAST_OF_LANES(least, where, best, value);
+    for (; j < n; j++) {
         float parallel = own - along[j];
         float cost = 2 * (a->half_norm[j] - score[j]) + SPILL * parallel * parallel;
-        if (cost < least && j != first) {
-            least = cost;
-            best = j;
-        }
+        bool less = cost < value && j != first;
+        best = less ? j : best;
+        value = less ? cost : value;
     }
     return best;
 }

@@ -6,6 +6,10 @@
  * list more is worth little when the codes, and not the lists, are what loses the best rows. Asked for more candidates
  * (excluded rows stood among them), a search looks into more lists in proportion; and into more when the lists are short.
  *
+ * Which lists are best is found like the rows themselves: centroids have codes of 4 bits, too, a scan proposes several times as many
+ * lists as are looked into, and exact scores choose among these. Reading all centroids would take a fifth of a search in a million
+ * rows, and half of one in ten million.
+ *
  * Lists come best centroid first, so that the candidates' threshold is high from the first list on and later ones are
  * mostly compared and passed over. The pool of candidates is three times as large as what is wanted; when it is full, the best
  * third stays, by counting, and the threshold rises. It holds places; what their rows are is looked up at the end, for those that
@@ -30,11 +34,23 @@
 enum {
     RERANK_LEAST = 32,
     RERANK_LISTS = 12, /* for each of so many lists, as many candidates as results are wanted are re-ranked more */
+    COARSE_TIMES = 4,  /* lists that codes propose, for one that is looked into, ... */
+    COARSE_LEAST = 64, /* ... and so many more; */
+    COARSE_PART = 2,   /* if they are a smaller part of all */
+    CODES_SEED = 1,
     DIM_MAX = SQ8_DIM_MAX
+};
+
+/* The centroids once more, for finding lists; zeroed where there are few. */
+struct coarse {
+    struct pq pq;
+    float *centers, *columns; /* as struct pq and pq_table_make want them */
+    uint8_t *codes;           /* [n_lists / PQ_BLOCK, rounded up, pq_block_bytes] */
 };
 
 struct native_state {
     struct ivf ivf;
+    struct coarse coarse;
     struct tail tail;  /* rows that were added; zeroed without room for any */
     uint16_t *list_of; /* [n_list_of: rows that there is room for] one of the lists of each row */
     size_t n_list_of;
@@ -139,6 +155,7 @@ enum { ROOM = 1024 }; /* places that one call of the scan may report */
 
 struct native_scratch {
     float *centroid_scores; /* [n_lists, rounded up to blocks] */
+    bool scored;            /* they are the query's */
     struct scored *lists;   /* [n_lists] */
     float *pool_score;      /* [pool_size] */
     uint32_t *pool_place;   /* [pool_size] */
@@ -146,7 +163,8 @@ struct native_scratch {
     uint32_t count[POOL_BINS];
     uint32_t *copies; /* [copies_size] */
     size_t copies_size;
-    struct pq_table table;
+    struct pq_table table;        /* of rows */
+    struct pq_table coarse_table; /* of lists */
     uint32_t place[ROOM];
     uint16_t sum[ROOM];
     uint8_t *copy;  /* [pq_block_bytes] see ann/tail.h */
@@ -187,17 +205,18 @@ static int sum_floor(const struct pq_table *table, float centroid_score, float f
 }
 
 /* Blocks [block, end) of a stretch; with `mark` [blocks] only the places that it marks. */
-static void scan_blocks(const struct ivf *f, struct native_scratch *s, const struct stretch *stretch, size_t block,
-                        size_t end, const uint32_t *mark, float centroid_score, struct pool *p)
+static void scan_blocks(const struct pq *pq, const struct pq_table *table, struct native_scratch *s,
+                        const struct stretch *stretch, size_t block, size_t end, const uint32_t *mark,
+                        float centroid_score, struct pool *p)
 {
-    float base = centroid_score + s->table.base;
+    float base = centroid_score + table->base;
     while (block < end) {
         size_t done;
-        size_t n = pq_scan(&f->pq, &s->table, stretch->codes + block * pq_block_bytes(&f->pq), end - block,
-                           sum_floor(&s->table, centroid_score, p->floor), ROOM, s->place, s->sum, &done);
+        size_t n = pq_scan(pq, table, stretch->codes + block * pq_block_bytes(pq), end - block,
+                           sum_floor(table, centroid_score, p->floor), ROOM, s->place, s->sum, &done);
         for (size_t i = 0; i < n; i++) {
             uint32_t place = (uint32_t)(block * PQ_BLOCK) + s->place[i];
-            p->score[p->n] = base + s->table.step * (float)s->sum[i];
+            p->score[p->n] = base + table->step * (float)s->sum[i];
             p->place[p->n] = stretch->place + place;
             p->n += mark == NULL ? place < stretch->places : mark[place / PQ_BLOCK] >> place % PQ_BLOCK & 1;
         }
@@ -226,7 +245,7 @@ static size_t scan_list(const struct native_state *state, struct native_scratch 
     struct stretches pieces = list_stretches(state, s, list);
     size_t places = 0;
     while (stretches_next(&pieces, &stretch)) {
-        scan_blocks(&state->ivf, s, &stretch, 0, stretch_blocks(&stretch), NULL, centroid_score, p);
+        scan_blocks(&state->ivf.pq, &s->table, s, &stretch, 0, stretch_blocks(&stretch), NULL, centroid_score, p);
         places += stretch.places;
     }
     return places;
@@ -275,26 +294,84 @@ static size_t scan_allowed(const struct native_state *state, struct native_scrat
             while (end < blocks && s->mark[end] != 0) {
                 end++;
             }
-            scan_blocks(&state->ivf, s, &stretch, block, end, s->mark, centroid_score, p);
+            scan_blocks(&state->ivf.pq, &s->table, s, &stretch, block, end, s->mark, centroid_score, p);
             block = end;
         }
     }
     return marked;
 }
 
-/* Sorts the best `most` lists by s->centroid_scores into s->lists; those with NaN are left out. */
-static size_t order_lists(const struct native_state *state, struct native_scratch *s, size_t most)
+/* --- which lists -------------------------------------------------------------------------------------------------- */
+
+static struct pool pool_of(struct native_scratch *s, size_t wanted)
 {
-    const struct ivf *f = &state->ivf;
-    struct topk best;
-    topk_init(&best, s->lists, most < f->n_lists ? most : f->n_lists);
-    topk_push_block(&best, s->centroid_scores, f->n_lists, 0);
-    topk_sort(&best);
-    for (size_t i = 0; tails(state) != NULL && i < best.n; i++) {
-        tail_prefetch_head(&state->tail, s->lists[i].row);
+    return (struct pool){.score = s->pool_score,
+                         .place = s->pool_place,
+                         .bin = s->pool_bin,
+                         .count = s->count,
+                         .wanted = wanted,
+                         .floor = -INFINITY};
+}
+
+static void score_lists(const struct native_state *state, struct native_scratch *s, const float *vector)
+{
+    if (!s->scored) {
+        vec_dot_blocks(s->centroid_scores, state->centroids, vec_blocks(state->ivf.n_lists), state->ivf.dim, vector);
+        s->scored = true;
     }
+}
+
+/* The best `most` lists by s->centroid_scores; those with NaN are left out. */
+static size_t pick_scored(const struct native_state *state, struct native_scratch *s, size_t most)
+{
+    struct topk best;
+    topk_init(&best, s->lists, most);
+    topk_push_block(&best, s->centroid_scores, state->ivf.n_lists, 0);
+    topk_sort(&best);
     return best.n;
 }
+
+/* The best `most` of the lists by their exact scores, of the `some` that their codes propose. */
+static size_t pick_coded(const struct native_state *state, struct native_scratch *s, const float *vector, size_t some,
+                         size_t most)
+{
+    const struct ivf *f = &state->ivf;
+    const struct coarse *c = &state->coarse;
+    struct pool pool = pool_of(s, some);
+    struct stretch all = {.codes = c->codes, .places = f->n_lists};
+    pq_table_make(&c->pq, c->columns, &s->coarse_table, vector);
+    scan_blocks(&c->pq, &s->coarse_table, s, &all, 0, stretch_blocks(&all), NULL, 0, &pool);
+    pool_shrink(&pool);
+    for (size_t i = 0; i < pool.n; i++) {
+        s->lists[i].row = pool.place[i];
+    }
+    vec_dot_picked(s->lists, pool.n, f->centroids, f->dim, vector);
+    struct topk best = {s->lists, pool.n, most < pool.n ? most : pool.n};
+    topk_select(s->lists, pool.n, best.n);
+    topk_sort(&best);
+    return best.n;
+}
+
+/* Sorts the best `most` lists into s->lists. */
+static size_t order_lists(const struct native_state *state, struct native_scratch *s, const float *vector, size_t most)
+{
+    size_t n_lists = state->ivf.n_lists;
+    size_t some = COARSE_TIMES * most + COARSE_LEAST;
+    most = most < n_lists ? most : n_lists;
+    size_t n;
+    if (!s->scored && state->coarse.codes != NULL && some < n_lists / COARSE_PART) {
+        n = pick_coded(state, s, vector, some, most);
+    } else {
+        score_lists(state, s, vector);
+        n = pick_scored(state, s, most);
+    }
+    for (size_t i = 0; tails(state) != NULL && i < n; i++) {
+        tail_prefetch_head(&state->tail, s->lists[i].row);
+    }
+    return n;
+}
+
+/* --- under a filter ------------------------------------------------------------------------------------------------ */
 
 /* Finds lists that hold allowed rows, by a sample of these; lists that hold few may be missed. Words of the mask are sampled, and
  * of each as many rows as make a good sample of all. */
@@ -378,7 +455,7 @@ static void search_allowed(const struct native_state *state, struct native_scrat
     const double FEW_NEAR = 0.25;
     const struct ivf *f = &state->ivf;
     struct progress_of progress = {lists_under_filter(f, r), 0};
-    size_t lists = order_lists(state, s, (size_t)progress.goal + (size_t)progress.goal / 4 + SOME);
+    size_t lists = order_lists(state, s, r->vector, (size_t)progress.goal + (size_t)progress.goal / 4 + SOME);
     double near = share_near(state, s, r, (size_t)progress.goal < lists ? (size_t)progress.goal : lists);
     progress.goal *= 1 + (FAR - 1) * (1 - fmin(near, 1));
     size_t begin = 0;
@@ -387,6 +464,7 @@ static void search_allowed(const struct native_state *state, struct native_scrat
         begin = lists;
     }
     if (progress.seen < progress.goal && lists < f->n_lists) {
+        score_lists(state, s, r->vector);
         for (size_t i = 0; i < begin; i++) { /* done */
             s->centroid_scores[s->lists[i].row] = NAN;
         }
@@ -394,19 +472,20 @@ static void search_allowed(const struct native_state *state, struct native_scrat
         for (uint32_t j = 0; j < f->n_lists; j++) {
             s->centroid_scores[j] = s->holds[j] ? s->centroid_scores[j] : NAN;
         }
-        lists = order_lists(state, s, (size_t)(progress.goal - progress.seen) + SOME);
+        lists = order_lists(state, s, r->vector, (size_t)(progress.goal - progress.seen) + SOME);
         scan_allowed_lists(state, s, 0, lists, r, &progress, pool);
     }
 }
 
 /* The best `effort` lists, and more until as many places were seen as candidates are wanted: lists of rows much longer than
  * the others are short, and a search that came back with too few rows would be repeated as an exact scan. */
-static void search_all(const struct native_state *state, struct native_scratch *s, size_t effort, struct pool *pool)
+static void search_all(const struct native_state *state, struct native_scratch *s, const struct engine_request *r,
+                       struct pool *pool)
 {
     size_t seen = 0;
-    for (size_t done = 0, most = effort;; most *= 2) {
-        size_t lists = order_lists(state, s, most);
-        for (; done < lists && (done < effort || seen < pool->wanted); done++) {
+    for (size_t done = 0, most = r->effort;; most *= 2) {
+        size_t lists = order_lists(state, s, r->vector, most);
+        for (; done < lists && (done < r->effort || seen < pool->wanted); done++) {
             if (done + 1 < lists) {
                 prefetch_list(state, s->lists[done + 1].row);
             }
@@ -428,22 +507,16 @@ static size_t engine_search(const struct ann *index, struct ann_workspace *ws, c
     if (f->n == 0) {
         return 0;
     }
-    if (ws->shared != NULL) {
+    s->scored = ws->shared != NULL;
+    if (s->scored) {
         memcpy(s->centroid_scores, ws->shared, f->n_lists * sizeof *s->centroid_scores);
-    } else {
-        vec_dot_blocks(s->centroid_scores, state->centroids, vec_blocks(f->n_lists), f->dim, r->vector);
     }
     pq_table_make(&f->pq, state->columns, &s->table, r->vector);
-    struct pool pool = {.score = s->pool_score,
-                        .place = s->pool_place,
-                        .bin = s->pool_bin,
-                        .count = s->count,
-                        .wanted = r->depth,
-                        .floor = -INFINITY};
+    struct pool pool = pool_of(s, r->depth);
     if (r->allow != NULL) {
         search_allowed(state, s, r, &pool);
     } else {
-        search_all(state, s, r->effort, &pool);
+        search_all(state, s, r, &pool);
     }
     pool_shrink(&pool);
     size_t size = 64;
@@ -574,6 +647,34 @@ static void note_bytes(struct ann *index)
     index->bytes = ivf_bytes(&s->ivf) + s->n_list_of * sizeof *s->list_of + codes + copies;
 }
 
+/* Few centroids are read as fast as their codes. */
+static int code_centroids(struct coarse *c, const struct ivf *f, struct err *e)
+{
+    enum { FEW = 512, SAMPLE = 4096 };
+    if (f->n_lists < FEW) {
+        return 0;
+    }
+    uint8_t code[PQ_PARTS_MAX];
+    size_t sample = f->n_lists < SAMPLE ? f->n_lists : SAMPLE; /* the first ones: they are in no order */
+    c->pq = pq_shape(f->dim);
+    c->centers = mem_array(pq_centers_size(&c->pq), sizeof *c->centers);
+    c->columns = mem_array(pq_centers_size(&c->pq), sizeof *c->columns);
+    c->codes = mem_array((f->n_lists + PQ_BLOCK - 1) / PQ_BLOCK, pq_block_bytes(&c->pq));
+    if (c->centers == NULL || c->columns == NULL || c->codes == NULL) {
+        return err_nomem(e);
+    }
+    if (pq_train(&c->pq, c->centers, f->centroids, sample, CODES_SEED, e) != 0) {
+        return -1;
+    }
+    c->pq.centers = c->centers;
+    for (size_t j = 0; j < f->n_lists; j++) {
+        pq_encode(&c->pq, f->centroids + j * f->dim, code);
+        pq_put(&c->pq, c->codes + j / PQ_BLOCK * pq_block_bytes(&c->pq), j % PQ_BLOCK, code);
+    }
+    pq_columns(&c->pq, c->columns);
+    return 0;
+}
+
 /* What searches read besides the lists: centroids and centers in the order in which they are read; where rows are, for searches that
  * look for some of them. */
 static int prepare(struct native_state *s, size_t rows_most, struct err *e)
@@ -587,6 +688,9 @@ static int prepare(struct native_state *s, size_t rows_most, struct err *e)
         return err_nomem(e);
     }
     vec_block(s->centroids, f->centroids, f->n_lists, f->dim);
+    if (code_centroids(&s->coarse, f, e) != 0) {
+        return -1;
+    }
     pq_columns(&f->pq, s->columns);
     for (uint32_t j = 0; j < f->n_lists; j++) {
         const uint32_t *rows = f->rows + (size_t)f->block_start[j] * PQ_BLOCK;
@@ -694,6 +798,9 @@ static void engine_close(struct ann *index)
     mem_free(s->list_of);
     mem_free(s->centroids);
     mem_free(s->columns);
+    mem_free(s->coarse.centers);
+    mem_free(s->coarse.columns);
+    mem_free(s->coarse.codes);
     mem_free(s);
     index->state = NULL;
 }

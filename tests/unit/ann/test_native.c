@@ -94,6 +94,45 @@ static void recall_by_tuning(void **state)
     }
 }
 
+/* With many lists, those to look into are proposed by codes of their centroids; a batch scores all centroids. Nearly every answer
+ * is the same, whatever the lengths of vectors. */
+static void lists_by_codes(void **state)
+{
+    (void)state;
+    enum { N = 60000, K = 10, EFFORT = 4, SIZE = 50 };
+    static const struct data_shape shapes[] = {{24, 300, 0.7f, 1}, {24, 300, 0.7f, 100}, {24, 0, 1, 1}};
+    for (size_t shape = 0; shape < sizeof shapes / sizeof shapes[0]; shape++) {
+        struct err e = ERR_INIT;
+        struct ann_vectors v = {data_new(&shapes[shape], N, 3, 0), N, 24};
+        float *queries = data_new(&shapes[shape], SIZE, 3, 1);
+        struct ann *index = build(&v, 2);
+        struct ann_workspace *ws = ann_workspace_new(index, K, &e);
+        struct ann_batch *batch = ann_batch_new(index, K, &e);
+        struct ann_query q[SIZE];
+        struct scored single[K], shared[SIZE][K], *to[SIZE];
+        struct ann_answer answer, answers[SIZE];
+        for (size_t i = 0; i < SIZE; i++) {
+            q[i] = (struct ann_query){.vector = queries + i * v.dim, .k = K, .effort = EFFORT, .min_score = -INFINITY};
+            to[i] = shared[i];
+        }
+        assert_int_equal(ann_search_batch(index, batch, q, SIZE, to, answers, &e), 0);
+        size_t same = 0;
+        for (size_t i = 0; i < SIZE; i++) {
+            assert_int_equal(ann_search(index, ws, &q[i], single, &answer, &e), 0);
+            assert_int_equal(answers[i].strategy, ANN_STRATEGY_ANN);
+            for (size_t j = 0; j < K; j++) {
+                same += single[j].row == shared[i][j].row;
+            }
+        }
+        assert_in_range(same, SIZE * K * 96 / 100, SIZE * K);
+        ann_workspace_free(ws);
+        ann_batch_free(batch);
+        ann_free(index);
+        mem_free((void *)(uintptr_t)v.data);
+        mem_free(queries);
+    }
+}
+
 /* A search proposes a row once, has exact scores, and more effort never finds less. */
 static void answers_are_exact_scores(void **state)
 {
@@ -454,10 +493,15 @@ static void concurrent_searches(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(recall_by_tuning),         cmocka_unit_test(answers_are_exact_scores),
-        cmocka_unit_test(excluded_rows_never_come), cmocka_unit_test(degenerate_vectors),
-        cmocka_unit_test(refused_builds),           cmocka_unit_test(files),
-        cmocka_unit_test(forged_lists_are_refused), cmocka_unit_test(short_memory),
+        cmocka_unit_test(recall_by_tuning),
+        cmocka_unit_test(lists_by_codes),
+        cmocka_unit_test(answers_are_exact_scores),
+        cmocka_unit_test(excluded_rows_never_come),
+        cmocka_unit_test(degenerate_vectors),
+        cmocka_unit_test(refused_builds),
+        cmocka_unit_test(files),
+        cmocka_unit_test(forged_lists_are_refused),
+        cmocka_unit_test(short_memory),
         cmocka_unit_test(concurrent_searches),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
