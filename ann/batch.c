@@ -1,7 +1,8 @@
 /*
  * Several queries at once.
  *
- * Approximate ones share what their engine can compute for all of them in one product (native: the scores of the centroids).
+ * Approximate ones are searched one after the other: what they could share, the scores of all centroids, takes longer for all of
+ * them by one product than finding the best few for each by codes.
  *
  * Exact ones share the scan: a block of rows times all queries is a matrix product, which reads the rows once and keeps the
  * processor's multipliers busy, where one query at a time waits for memory. But a product's sums differ from vec_dot_rows's
@@ -31,7 +32,6 @@ struct ann_batch {
     size_t max_k;
     float *vectors;        /* [SHARED_QUERIES, dim] */
     float *scores;         /* [SHARED_QUERIES, SHARED_ROWS] */
-    float *numbers;        /* [SHARED_QUERIES, engine->shared] */
     struct scored *kept;   /* [kept_room(max_k)] */
     size_t *shared;        /* [SHARED_QUERIES] numbers of the queries that share a scan */
     struct topk *best;     /* [SHARED_QUERIES] */
@@ -61,14 +61,12 @@ struct ann_batch *ann_batch_new(const struct ann *index, size_t max_k, struct er
     b->ws = ann_workspace_new(index, max_k, e);
     b->vectors = mem_array((size_t)SHARED_QUERIES * index->vectors.dim, sizeof *b->vectors);
     b->scores = mem_array((size_t)SHARED_QUERIES * SHARED_ROWS, sizeof *b->scores);
-    size_t numbers = index->engine->shared == NULL ? 0 : index->engine->shared(index);
-    b->numbers = mem_array(SHARED_QUERIES * numbers, sizeof *b->numbers);
     b->kept = mem_array(kept_room(max_k), sizeof *b->kept);
     b->shared = mem_array(SHARED_QUERIES, sizeof *b->shared);
     b->best = mem_array(SHARED_QUERIES, sizeof *b->best);
     b->next_excluded = mem_array(SHARED_QUERIES, sizeof *b->next_excluded);
-    if (b->ws == NULL || b->vectors == NULL || b->scores == NULL || b->numbers == NULL || b->kept == NULL ||
-        b->shared == NULL || b->best == NULL || b->next_excluded == NULL) {
+    if (b->ws == NULL || b->vectors == NULL || b->scores == NULL || b->kept == NULL || b->shared == NULL ||
+        b->best == NULL || b->next_excluded == NULL) {
         err_nomem(e);
         ann_batch_free(b);
         return NULL;
@@ -84,7 +82,6 @@ void ann_batch_free(struct ann_batch *b)
     ann_workspace_free(b->ws);
     mem_free(b->vectors);
     mem_free(b->scores);
-    mem_free(b->numbers);
     mem_free(b->kept);
     mem_free(b->shared);
     mem_free(b->best);
@@ -177,26 +174,6 @@ static void scan_shared(const struct ann *index, struct ann_batch *b, const stru
     }
 }
 
-/* n <= SHARED_QUERIES queries, those that b->shared names, each by itself but for what the engine shares. */
-static int search_shared(const struct ann *index, struct ann_batch *b, const struct ann_query *queries, size_t n,
-                         struct scored *const *hits, struct ann_answer *answers, struct err *e)
-{
-    const struct ann_engine *engine = index->engine;
-    size_t numbers = engine->shared == NULL || index->vectors.n == 0 ? 0 : engine->shared(index);
-    int rc = 0;
-    if (numbers > 0 && n > 1) {
-        gather(b, &index->vectors, queries, n);
-        engine->share(index, b->vectors, n, b->numbers);
-    }
-    for (size_t i = 0; rc == 0 && i < n; i++) {
-        size_t number = b->shared[i];
-        b->ws->shared = numbers > 0 && n > 1 ? b->numbers + i * numbers : NULL;
-        rc = ann_search(index, b->ws, &queries[number], hits[number], &answers[number], e);
-    }
-    b->ws->shared = NULL;
-    return rc;
-}
-
 /* Whether an exact answer comes from a shared scan. */
 static bool is_scanned(const struct ann *index, const struct ann_query *query)
 {
@@ -204,19 +181,19 @@ static bool is_scanned(const struct ann *index, const struct ann_query *query)
            (query->allow == NULL || query->n_allow > index->vectors.n / FEW_ALLOWED);
 }
 
-/* Names in b->shared the next queries, from *next on, that are answered in one way and fit together; returns how many. */
+/* Names in b->shared the next queries, from *next on, whose scan is shared and that fit together; returns how many. */
 static size_t pick(const struct ann *index, struct ann_batch *b, const struct ann_query *queries, size_t count,
-                   bool scanned, size_t *next)
+                   size_t *next)
 {
     size_t n = 0;
     size_t kept = 0;
     for (; *next < count && n < SHARED_QUERIES; (*next)++) {
         const struct ann_query *query = &queries[*next];
-        if (is_scanned(index, query) != scanned) {
+        if (!is_scanned(index, query)) {
             continue;
         }
         kept += kept_for(query->k);
-        if (n > 0 && scanned && kept > kept_room(b->max_k)) {
+        if (n > 0 && kept > kept_room(b->max_k)) {
             break;
         }
         b->shared[n++] = *next;
@@ -227,20 +204,22 @@ static size_t pick(const struct ann *index, struct ann_batch *b, const struct an
 int ann_search_batch(const struct ann *index, struct ann_batch *b, const struct ann_query *queries, size_t count,
                      struct scored *const *hits, struct ann_answer *answers, struct err *e)
 {
+    size_t scanned = 0;
     for (size_t i = 0; i < count; i++) {
         if (query_check(index, b->ws, &queries[i], e) != 0) {
             return err_prefix(e, "query %zu", i);
         }
+        scanned += is_scanned(index, &queries[i]);
     }
-    for (int scanned = 0; scanned <= 1; scanned++) {
-        size_t n;
-        for (size_t next = 0; (n = pick(index, b, queries, count, scanned != 0, &next)) > 0;) {
-            if (scanned != 0 && n > 1) {
-                scan_shared(index, b, queries, n, hits, answers);
-            } else if (search_shared(index, b, queries, n, hits, answers, e) != 0) {
-                return -1;
-            }
+    for (size_t i = 0; i < count; i++) {
+        if ((scanned < 2 || !is_scanned(index, &queries[i])) &&
+            ann_search(index, b->ws, &queries[i], hits[i], &answers[i], e) != 0) {
+            return -1;
         }
+    }
+    size_t n;
+    for (size_t next = 0; scanned >= 2 && (n = pick(index, b, queries, count, &next)) > 0;) {
+        scan_shared(index, b, queries, n, hits, answers);
     }
     return 0;
 }

@@ -68,11 +68,6 @@ struct ann_engine {
                      bool *scored);
     bool masks;
 
-    /* What searches of a batch can have in common: `shared` numbers for each of n queries [n, dim], by one product. The search
-     * finds its own in ws->shared, or NULL. Both NULL for engines without. */
-    size_t (*shared)(const struct ann *index);
-    void (*share)(const struct ann *index, const float *vectors, size_t n, float *numbers);
-
     /* Changes while others search. make_room sets index->in_engine if the engine will find added rows itself; NULL, or not set:
      * ann.c scans them. `add` can't fail. */
     int (*make_room)(struct ann *index, struct err *e);
@@ -126,7 +121,6 @@ struct ann_workspace {
     float *distances; /* [capacity], faiss */
 
     struct native_scratch *native;
-    const float *shared; /* this query's numbers of a batch (engine->share); NULL: a query by itself */
     const struct ann_engine *engine;
 };
 

@@ -27,6 +27,7 @@
 #include "ann/ivf.h"
 #include "ann/tail.h"
 #include "ann/mark.h"
+#include "ann/pool.h"
 #include "core/mem.h"
 #include "core/simd.h"
 #include "core/vecmath.h"
@@ -65,90 +66,6 @@ static const struct tail *tails(const struct native_state *state)
     return state->tail.f == NULL ? NULL : &state->tail;
 }
 
-/* --- the pool of candidates --------------------------------------------------------------------------------------- */
-
-enum { POOL_BINS = 512, POOL_TIMES = 3 };
-
-/* A place is where a row stands in the lists: its row number is looked up only if it stays. */
-struct pool {
-    float *score;    /* [POOL_TIMES * wanted + ROOM + 8] */
-    uint32_t *place; /* the same size */
-    uint32_t *bin;   /* the same size */
-    uint32_t *count; /* [POOL_BINS] */
-    size_t n, wanted;
-    float floor; /* lower scores are not wanted any more */
-};
-
-/* The range of scores; NaN does not count. */
-SIMD_CLONES static void find_range(const float *score, size_t n, float *least, float *most)
-{
-    vec8 high = {0};
-    high -= INFINITY;
-    vec8 low = high; /* of negated scores */
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8) {
-        vec8 x = *(const vec8 *)(const void *)(score + i);
-        high = VEC8_MAX(x, high);
-        low = VEC8_MAX(-x, low);
-    }
-    *most = -INFINITY;
-    *least = INFINITY;
-    for (size_t j = 0; j < 8; j++) {
-        *most = high[j] > *most ? high[j] : *most;
-        *least = -low[j] < *least ? -low[j] : *least;
-    }
-    for (; i < n; i++) {
-        *most = score[i] > *most ? score[i] : *most;
-        *least = score[i] < *least ? score[i] : *least;
-    }
-}
-
-/* bin[i] = (score[i] - least) * scale within [0, POOL_BINS); NaN: 0. Rounds n up to a multiple of 8. */
-SIMD_CLONES static void find_bins(const float *score, size_t n, float least, float scale, uint32_t *bin)
-{
-    const vec8 zero = {0};
-    const vec8 last = zero - (float)(POOL_BINS - 1);
-    for (size_t i = 0; i < n; i += 8) {
-        vec8 x = (*(const vec8 *)(const void *)(score + i) - least) * scale;
-        x = VEC8_MAX(x, zero);
-        x = -VEC8_MAX(-x, last);
-        *(ivec8 *)(void *)(bin + i) = __builtin_convertvector(x, ivec8);
-    }
-}
-
-/* Keeps the `wanted` best, but for the order within a bin, of which there are POOL_BINS between the worst and the best: counting
- * takes a fraction of the time of a selection by comparisons, whose branches nobody can foresee. */
-static void pool_shrink(struct pool *p)
-{
-    if (p->n <= p->wanted) {
-        return;
-    }
-    float least, most;
-    find_range(p->score, p->n, &least, &most);
-    float scale = most > least ? (float)(POOL_BINS - 1) / (most - least) : 0;
-    scale = isfinite(scale) ? scale : 0;
-    find_bins(p->score, p->n, least, scale, p->bin);
-    memset(p->count, 0, POOL_BINS * sizeof *p->count);
-    for (size_t i = 0; i < p->n; i++) {
-        p->count[p->bin[i]]++;
-    }
-    uint32_t border = POOL_BINS - 1;
-    size_t left = p->wanted; /* of the border's bin */
-    while (p->count[border] < left) {
-        left -= p->count[border--];
-    }
-    size_t kept = 0;
-    for (size_t i = 0; i < p->n; i++) {
-        bool on_border = p->bin[i] == border && left > 0;
-        p->score[kept] = p->score[i];
-        p->place[kept] = p->place[i];
-        kept += p->bin[i] > border || on_border;
-        left -= on_border;
-    }
-    p->n = kept;
-    p->floor = fmaxf(p->floor, scale > 0 ? least + (float)border / scale : least);
-}
-
 /* --- searching ---------------------------------------------------------------------------------------------------- */
 
 enum { ROOM = 1024 }; /* places that one call of the scan may report */
@@ -157,11 +74,9 @@ struct native_scratch {
     float *centroid_scores; /* [n_lists, rounded up to blocks] */
     bool scored;            /* they are the query's */
     struct scored *lists;   /* [n_lists] */
-    float *pool_score;      /* [pool_size] */
-    uint32_t *pool_place;   /* [pool_size] */
-    uint32_t *pool_bin;     /* [pool_size] */
-    uint32_t count[POOL_BINS];
-    uint32_t *copies; /* [copies_size] */
+    struct pool lists_pool; /* of lists */
+    struct pool pool;       /* of rows */
+    uint32_t *copies;       /* [copies_size] */
     size_t copies_size;
     struct pq_table table;        /* of rows */
     struct pq_table coarse_table; /* of lists */
@@ -204,6 +119,28 @@ static int sum_floor(const struct pq_table *table, float centroid_score, float f
     return !(sum >= 0) ? -1 : sum > INT16_MAX ? INT16_MAX : (int)sum; /* NaN: everything */
 }
 
+/* Places ascend: those beyond the last that is in use are at the end. */
+static size_t drop_unused(const uint32_t *place, size_t n, size_t places)
+{
+    while (n > 0 && place[n - 1] >= places) {
+        n--;
+    }
+    return n;
+}
+
+/* Leaves the places that are marked, a word a block. */
+static size_t keep_marked(uint32_t *place, uint16_t *sum, size_t n, const uint32_t *mark)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t at = place[i];
+        place[kept] = at;
+        sum[kept] = sum[i];
+        kept += mark[at / PQ_BLOCK] >> at % PQ_BLOCK & 1;
+    }
+    return kept;
+}
+
 /* Blocks [block, end) of a stretch; with `mark` [blocks] only the places that it marks. */
 static void scan_blocks(const struct pq *pq, const struct pq_table *table, struct native_scratch *s,
                         const struct stretch *stretch, size_t block, size_t end, const uint32_t *mark,
@@ -214,13 +151,11 @@ static void scan_blocks(const struct pq *pq, const struct pq_table *table, struc
         size_t done;
         size_t n = pq_scan(pq, table, stretch->codes + block * pq_block_bytes(pq), end - block,
                            sum_floor(table, centroid_score, p->floor), ROOM, s->place, s->sum, &done);
-        for (size_t i = 0; i < n; i++) {
-            uint32_t place = (uint32_t)(block * PQ_BLOCK) + s->place[i];
-            p->score[p->n] = base + table->step * (float)s->sum[i];
-            p->place[p->n] = stretch->place + place;
-            p->n += mark == NULL ? place < stretch->places : mark[place / PQ_BLOCK] >> place % PQ_BLOCK & 1;
-        }
-        if (p->n >= POOL_TIMES * p->wanted) {
+        uint32_t first = (uint32_t)(block * PQ_BLOCK);
+        n = mark == NULL ? drop_unused(s->place, n, stretch->places - first)
+                         : keep_marked(s->place, s->sum, n, mark + block);
+        pool_add(p, s->place, s->sum, n, stretch->place + first, base, table->step);
+        if (pool_is_full(p)) {
             pool_shrink(p);
         }
         block += done;
@@ -303,16 +238,6 @@ static size_t scan_allowed(const struct native_state *state, struct native_scrat
 
 /* --- which lists -------------------------------------------------------------------------------------------------- */
 
-static struct pool pool_of(struct native_scratch *s, size_t wanted)
-{
-    return (struct pool){.score = s->pool_score,
-                         .place = s->pool_place,
-                         .bin = s->pool_bin,
-                         .count = s->count,
-                         .wanted = wanted,
-                         .floor = -INFINITY};
-}
-
 static void score_lists(const struct native_state *state, struct native_scratch *s, const float *vector)
 {
     if (!s->scored) {
@@ -337,17 +262,18 @@ static size_t pick_coded(const struct native_state *state, struct native_scratch
 {
     const struct ivf *f = &state->ivf;
     const struct coarse *c = &state->coarse;
-    struct pool pool = pool_of(s, some);
+    struct pool *pool = &s->lists_pool;
+    pool_begin(pool, some);
     struct stretch all = {.codes = c->codes, .places = f->n_lists};
     pq_table_make(&c->pq, c->columns, &s->coarse_table, vector);
-    scan_blocks(&c->pq, &s->coarse_table, s, &all, 0, stretch_blocks(&all), NULL, 0, &pool);
-    pool_shrink(&pool);
-    for (size_t i = 0; i < pool.n; i++) {
-        s->lists[i].row = pool.place[i];
+    scan_blocks(&c->pq, &s->coarse_table, s, &all, 0, stretch_blocks(&all), NULL, 0, pool);
+    pool_shrink(pool);
+    for (size_t i = 0; i < pool->n; i++) {
+        s->lists[i].row = pool->place[i];
     }
-    vec_dot_picked(s->lists, pool.n, f->centroids, f->dim, vector);
-    struct topk best = {s->lists, pool.n, most < pool.n ? most : pool.n};
-    topk_select(s->lists, pool.n, best.n);
+    vec_dot_picked(s->lists, pool->n, f->centroids, f->dim, vector);
+    struct topk best = {s->lists, pool->n, most < pool->n ? most : pool->n};
+    topk_select(s->lists, pool->n, best.n);
     topk_sort(&best);
     return best.n;
 }
@@ -507,23 +433,21 @@ static size_t engine_search(const struct ann *index, struct ann_workspace *ws, c
     if (f->n == 0) {
         return 0;
     }
-    s->scored = ws->shared != NULL;
-    if (s->scored) {
-        memcpy(s->centroid_scores, ws->shared, f->n_lists * sizeof *s->centroid_scores);
-    }
+    s->scored = false;
     pq_table_make(&f->pq, state->columns, &s->table, r->vector);
-    struct pool pool = pool_of(s, r->depth);
+    struct pool *pool = &s->pool;
+    pool_begin(pool, r->depth);
     if (r->allow != NULL) {
-        search_allowed(state, s, r, &pool);
+        search_allowed(state, s, r, pool);
     } else {
-        search_all(state, s, r, &pool);
+        search_all(state, s, r, pool);
     }
-    pool_shrink(&pool);
+    pool_shrink(pool);
     size_t size = 64;
-    while (size < 2 * pool.n) {
+    while (size < 2 * pool->n) {
         size *= 2;
     }
-    return resolve(state, &pool, s->copies, size, ws->candidates);
+    return resolve(state, pool, s->copies, size, ws->candidates);
 }
 
 /* In blocks. */
@@ -537,18 +461,6 @@ static size_t longest_stretch(const struct ivf *f)
     return blocks;
 }
 
-/* Queries of a batch share the reading of the centroids. */
-static size_t engine_shared(const struct ann *index)
-{
-    return ((const struct native_state *)index->state)->ivf.n_lists;
-}
-
-static void engine_share(const struct ann *index, const float *vectors, size_t n, float *numbers)
-{
-    const struct ivf *f = &((const struct native_state *)index->state)->ivf;
-    mat_mul_nt(numbers, vectors, f->centroids, n, f->n_lists, f->dim, false);
-}
-
 static int engine_workspace_init(const struct ann *index, struct ann_workspace *ws, struct err *e)
 {
     const struct ivf *f = &((const struct native_state *)index->state)->ivf;
@@ -559,17 +471,16 @@ static int engine_workspace_init(const struct ann *index, struct ann_workspace *
     for (s->copies_size = 64; s->copies_size < 2 * ws->capacity; s->copies_size *= 2) {}
     s->centroid_scores = mem_array(vec_blocks(f->n_lists) * VEC_BLOCK, sizeof *s->centroid_scores);
     s->lists = mem_array(f->n_lists, sizeof *s->lists);
-    size_t pool_size = POOL_TIMES * ws->capacity + ROOM + 8; /* find_bins rounds up */
-    s->pool_score = mem_array(pool_size, sizeof *s->pool_score);
-    s->pool_place = mem_array(pool_size, sizeof *s->pool_place);
-    s->pool_bin = mem_array(pool_size, sizeof *s->pool_bin);
+    if (pool_init(&s->lists_pool, f->n_lists / COARSE_PART, ROOM, e) != 0 ||
+        pool_init(&s->pool, ws->capacity, ROOM, e) != 0) {
+        return -1;
+    }
     s->copies = mem_array(s->copies_size, sizeof *s->copies);
     s->copy = mem_array(pq_block_bytes(&f->pq), 1);
     s->mark = mem_array(longest_stretch(f), sizeof *s->mark);
     s->holds = mem_array(f->n_lists, sizeof *s->holds);
     bool complete = s->copy != NULL && s->mark != NULL && s->holds != NULL && s->centroid_scores != NULL &&
-                    s->lists != NULL && s->pool_score != NULL && s->pool_place != NULL && s->pool_bin != NULL &&
-                    s->copies != NULL;
+                    s->lists != NULL && s->copies != NULL;
     return complete ? 0 : err_nomem(e);
 }
 
@@ -578,9 +489,8 @@ static void engine_workspace_release(struct ann_workspace *ws)
     if (ws->native != NULL) {
         mem_free(ws->native->centroid_scores);
         mem_free(ws->native->lists);
-        mem_free(ws->native->pool_score);
-        mem_free(ws->native->pool_place);
-        mem_free(ws->native->pool_bin);
+        pool_release(&ws->native->lists_pool);
+        pool_release(&ws->native->pool);
         mem_free(ws->native->copy);
         mem_free(ws->native->mark);
         mem_free(ws->native->holds);
@@ -921,6 +831,4 @@ const struct ann_engine ann_native_engine = {
     .make_room = engine_make_room,
     .add = engine_add,
     .build_rows = engine_build_rows,
-    .shared = engine_shared,
-    .share = engine_share,
 };
