@@ -132,7 +132,8 @@ keep_avx512(struct pool *p, uint32_t border, size_t left)
     const __m512i edge = _mm512_set1_epi32((int)border);
     size_t kept = 0;
     for (size_t i = 0; i < p->n; i += LANES) {
-        __mmask16 there = p->n - i >= LANES ? 0xffff : (__mmask16)((1u << (p->n - i)) - 1);
+        uint32_t rest = p->n - i < LANES ? (uint32_t)(p->n - i) : LANES;
+        __mmask16 there = (__mmask16)((1u << rest) - 1);
         __m512i bin = _mm512_loadu_si512(p->bin + i);
         __m512 score = _mm512_loadu_ps(p->score + i);
         __m512i place = _mm512_loadu_si512(p->place + i);

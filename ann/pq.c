@@ -181,7 +181,7 @@ SIMD_CLONES static void round_products(size_t parts, const float *product, const
     for (size_t p = 0; p < parts; p++) {
         for (size_t c = 0; c < PQ_CENTERS; c++) {
             float x = (product[p * PQ_CENTERS + c] - least[p]) * scale + 0.5f;
-            byte[p * PQ_CENTERS + c] = (uint8_t)(int)(x < 256.0f ? x : 0.0f);
+            byte[p * PQ_CENTERS + c] = (uint8_t)(int)(x >= 0.0f && x < 256.0f ? x : 0.0f);
         }
     }
 }

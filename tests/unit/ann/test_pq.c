@@ -245,6 +245,26 @@ static void products_out_of_range(void **state)
     }
 }
 
+/* A product that is no number hides the least of its part: what is below what passes for the least is 0, too. */
+static void products_beside_nan(void **state)
+{
+    (void)state;
+    struct pq pq = pq_shape(64);
+    float query[64] = {1e30f, -1e30f};
+    struct pq_table table;
+    float *centers = mem_array(pq_centers_size(&pq), sizeof *centers);
+    assert_int_equal(pq.width, 2);
+    centers[2 * 1] = -10; /* center 9 shares its lane */
+    centers[2 * 9] = 3e38f;
+    centers[2 * 9 + 1] = 3e38f;
+    pq.centers = centers;
+    make_table(&pq, &table, query);
+    for (size_t j = 0; j < PQ_CENTERS; j++) {
+        assert_int_equal(table.byte[j], 0);
+    }
+    mem_free(centers);
+}
+
 static void short_memory(void **state)
 {
     (void)state;
@@ -262,13 +282,10 @@ static void short_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(codes_name_the_nearest_center),
-        cmocka_unit_test(codes_are_close),
-        cmocka_unit_test(sums_are_inner_products),
-        cmocka_unit_test(scans_equal_the_plain_one),
-        cmocka_unit_test(rows_that_are_all_equal),
-        cmocka_unit_test(products_out_of_range),
-        cmocka_unit_test(short_memory),
+        cmocka_unit_test(codes_name_the_nearest_center), cmocka_unit_test(codes_are_close),
+        cmocka_unit_test(sums_are_inner_products),       cmocka_unit_test(scans_equal_the_plain_one),
+        cmocka_unit_test(rows_that_are_all_equal),       cmocka_unit_test(products_out_of_range),
+        cmocka_unit_test(products_beside_nan),           cmocka_unit_test(short_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
