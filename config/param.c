@@ -312,6 +312,48 @@ void param_set(const struct param_table *table, struct node *root, const char *c
     }
 }
 
+/* Makes a member the same as another one. Returns 1 when it was not, 0 when it was, -1 without memory. */
+static int member_copy(const struct param *row, char *to, const char *from)
+{
+    if (row->type != PARAM_STRING && row->type != PARAM_PATH) {
+        bool same = memcmp(to, from, row->size) == 0;
+        memcpy(to, from, row->size);
+        return !same;
+    }
+    char *old;
+    const char *text;
+    memcpy(&old, to, sizeof old);
+    memcpy(&text, from, sizeof text);
+    if (old == text || (old != NULL && text != NULL && strcmp(old, text) == 0)) {
+        return 0;
+    }
+    char *copy = text != NULL ? mem_strdup(text) : NULL;
+    if (text != NULL && copy == NULL) {
+        return -1;
+    }
+    mem_free(old);
+    memcpy(to, &copy, sizeof copy);
+    return 1;
+}
+
+int param_keep(const struct param_table *table, void *fresh, const void *running, struct buf *kept)
+{
+    for (size_t i = 0; i < table->n; i++) {
+        const struct param *row = &table->rows[i];
+        if (row->reloadable || row->type == PARAM_FIXED) {
+            continue;
+        }
+        int changed = member_copy(row, (char *)fresh + row->offset, (const char *)running + row->offset);
+        if (changed < 0) {
+            return -1;
+        }
+        if (changed > 0) {
+            buf_printf(kept, "%s%s", kept->len > 0 ? ", " : "", row->path);
+        }
+    }
+    return 0;
+}
+
 void param_release(const struct param_table *table, void *target)
 {
     for (size_t i = 0; i < table->n; i++) {

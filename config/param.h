@@ -94,6 +94,10 @@ void param_read(const struct param_table *table, const struct node *map, const c
 void param_set(const struct param_table *table, struct node *root, const char *const *sets, size_t n_sets,
                struct problems *problems);
 
+/* Gives `fresh` the values of `running` in the rows that are not reloadable, and appends the paths of those that differed to
+ * `kept`, with ", " between them. For tables without lists. Returns 0, or -1 without memory. */
+int param_keep(const struct param_table *table, void *fresh, const void *running, struct buf *kept);
+
 /* Frees what param_read made. */
 void param_release(const struct param_table *table, void *target);
 

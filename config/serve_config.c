@@ -1,8 +1,10 @@
 /*
  * The daemon's configuration: its table, and the form of addresses.
  *
- * Every limit of a request is here, so that what a request may cost can be read in one place. Nothing is reloadable yet:
- * SIGHUP loads the bundle anew, not this file.
+ * Every limit of a request is here, so that what a request may cost can be read in one place.
+ *
+ * SIGHUP reads the file anew. What is not reloadable was used up at the start: sockets are bound, threads run, buffers
+ * and windows have their sizes (limits.body, limits.head, limits.batch), and a request that waits may be as large as they are.
  */
 #include "config/serve_config.h"
 
@@ -17,6 +19,7 @@
 static const char *const log_level_words[] = {"error", "warn", "info", "debug", NULL};
 
 #define AT(member) PARAM_AT(struct serve_config, member)
+#define RELOADABLE .reloadable = true
 #define KIB 1024.0
 #define MIB (1024 * KIB)
 #define GIB (1024 * MIB)
@@ -34,44 +37,44 @@ static const struct param rows[] = {
          "that is loopback or unix"},
     {"workers", PARAM_INT, AT(workers), .default_text = "0", .min = 0, .max = 1024, .unit = "threads",
      .sentence = "threads that answer; 0: one a core"},
-    {"models.default.path", PARAM_PATH, AT(model_path), .default_text = "models/current",
+    {"models.default.path", PARAM_PATH, AT(model_path), RELOADABLE, .default_text = "models/current",
      .sentence = "the bundle to serve: a directory, or a link to one that SIGHUP follows anew"},
-    {"log.level", PARAM_ENUM, AT(log_level), .default_text = "info", .words = log_level_words,
+    {"log.level", PARAM_ENUM, AT(log_level), RELOADABLE, .default_text = "info", .words = log_level_words,
      .sentence = "lines above this level are not written"},
     {"limits.body", PARAM_SIZE, AT(limits.body), .default_text = "1MiB", .min = KIB, .max = GIB,
      .sentence = "largest request body"},
     {"limits.head", PARAM_SIZE, AT(limits.head), .default_text = "16KiB", .min = KIB, .max = MIB,
      .sentence = "largest request line and headers together"},
-    {"limits.k", PARAM_INT, AT(limits.k), .default_text = "1000", .min = 1, .max = 1e6, .unit = "items",
+    {"limits.k", PARAM_INT, AT(limits.k), RELOADABLE, .default_text = "1000", .min = 1, .max = 1e6, .unit = "items",
      .sentence = "most items one request may ask for"},
     {"limits.batch", PARAM_INT, AT(limits.batch), .default_text = "256", .min = 1, .max = 65536, .unit = "requests",
      .sentence = "most requests, or items to add, in one body"},
-    {"limits.exclude", PARAM_INT, AT(limits.exclude), .default_text = "100000", .min = 0, .max = 1e8, .unit = "ids",
-     .sentence = "most ids one request may exclude"},
-    {"limits.effort", PARAM_INT, AT(limits.effort), .default_text = "10000", .min = 1, .max = 1e7,
+    {"limits.exclude", PARAM_INT, AT(limits.exclude), RELOADABLE, .default_text = "100000", .min = 0, .max = 1e8,
+     .unit = "ids", .sentence = "most ids one request may exclude"},
+    {"limits.effort", PARAM_INT, AT(limits.effort), RELOADABLE, .default_text = "10000", .min = 1, .max = 1e7,
      .sentence = "largest search.effort of a request"},
-    {"limits.list", PARAM_INT, AT(limits.list), .default_text = "10000", .min = 1, .max = 1e7, .unit = "elements",
-     .sentence = "longest list of a multi-valued feature or a history"},
-    {"limits.added_items", PARAM_INT, AT(limits.added_items), .default_text = "100000", .min = 0, .max = 1e7,
-     .unit = "items",
+    {"limits.list", PARAM_INT, AT(limits.list), RELOADABLE, .default_text = "10000", .min = 1, .max = 1e7,
+     .unit = "elements", .sentence = "longest list of a multi-valued feature or a history"},
+    {"limits.added_items", PARAM_INT, AT(limits.added_items), RELOADABLE, .default_text = "100000", .min = 0,
+     .max = 1e7, .unit = "items",
      .sentence =
          "most items that POST /items adds or replaces before the next load of a bundle; memory is taken as they come"},
-    {"limits.connections", PARAM_INT, AT(limits.connections), .default_text = "10000", .min = 1, .max = 1e6,
+    {"limits.connections", PARAM_INT, AT(limits.connections), RELOADABLE, .default_text = "10000", .min = 1, .max = 1e6,
      .unit = "a worker", .sentence = "connections open at once; more are answered 503"},
-    {"limits.request_timeout", PARAM_DURATION, AT(limits.request_timeout_ms), .default_text = "10s", .min = 1,
-     .max = HOUR, .sentence = "from a request's first byte to its last"},
-    {"limits.idle_timeout", PARAM_DURATION, AT(limits.idle_timeout_ms), .default_text = "75s", .min = 1,
+    {"limits.request_timeout", PARAM_DURATION, AT(limits.request_timeout_ms), RELOADABLE, .default_text = "10s",
+     .min = 1, .max = HOUR, .sentence = "from a request's first byte to its last"},
+    {"limits.idle_timeout", PARAM_DURATION, AT(limits.idle_timeout_ms), RELOADABLE, .default_text = "75s", .min = 1,
      .max = 24 * HOUR, .sentence = "without a byte between requests of a connection"},
-    {"limits.response_timeout", PARAM_DURATION, AT(limits.response_timeout_ms), .default_text = "30s", .min = 1,
-     .max = HOUR, .sentence = "for a client to take one response"},
-    {"limits.drain_timeout", PARAM_DURATION, AT(limits.drain_timeout_ms), .default_text = "30s", .min = 0, .max = HOUR,
-     .sentence = "after SIGTERM, for requests in flight to finish"},
+    {"limits.response_timeout", PARAM_DURATION, AT(limits.response_timeout_ms), RELOADABLE, .default_text = "30s",
+     .min = 1, .max = HOUR, .sentence = "for a client to take one response"},
+    {"limits.drain_timeout", PARAM_DURATION, AT(limits.drain_timeout_ms), RELOADABLE, .default_text = "30s", .min = 0,
+     .max = HOUR, .sentence = "after SIGTERM, for requests in flight to finish"},
     {"batch_window_us", PARAM_INT, AT(batch_window_us), .default_text = "0", .min = 0, .max = 1e6,
      .unit = "microseconds",
      .sentence =
          "how long a /recall of one user may wait for others of the same worker, to be answered together with them; 0: "
          "not at all"},
-    {"drain_delay", PARAM_DURATION, AT(drain_delay_ms), .default_text = "0", .min = 0, .max = HOUR,
+    {"drain_delay", PARAM_DURATION, AT(drain_delay_ms), RELOADABLE, .default_text = "0", .min = 0, .max = HOUR,
      .sentence =
          "after SIGTERM, how long new connections are still accepted while /readyz says no, so that load balancers "
          "can look elsewhere first"},
@@ -191,6 +194,11 @@ struct serve_config *serve_config_load(const char *path, const char *const *sets
         return NULL;
     }
     return config;
+}
+
+int serve_config_keep(struct serve_config *fresh, const struct serve_config *running, struct buf *kept)
+{
+    return param_keep(&table, fresh, running, kept);
 }
 
 void serve_config_free(struct serve_config *config)

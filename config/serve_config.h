@@ -41,6 +41,11 @@ struct serve_config {
  * when memory is short). A relative models.default.path is taken from the file's directory, or from the working
  * directory when it comes by --set. Only the form of addresses is checked, not whether they can be bound. */
 struct serve_config *serve_config_load(const char *path, const char *const *sets, size_t n_sets, struct buf *problems);
+
+/* For a configuration that is read while another one runs: takes over what cannot be changed then. Appends the keys that
+ * have other values in the file, "listen, workers", to `kept`. Returns 0, or -1 without memory. */
+int serve_config_keep(struct serve_config *fresh, const struct serve_config *running, struct buf *kept);
+
 void serve_config_free(struct serve_config *config);
 
 /* The effective configuration as YAML that serve_config_load reads back, each setting with its sentence as comment;

@@ -1,17 +1,23 @@
 #include "core/log.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-static enum log_level max_level = LOG_LEVEL_INFO;
+static atomic_int max_level = LOG_LEVEL_INFO;
 static bool with_timestamps;
+
+void log_set_level(enum log_level level)
+{
+    atomic_store_explicit(&max_level, (int)level, memory_order_relaxed);
+}
 
 void log_setup(enum log_level level, bool timestamps)
 {
-    max_level = level;
+    log_set_level(level);
     with_timestamps = timestamps;
 }
 
@@ -34,7 +40,7 @@ static size_t put_head(char *line, size_t size, enum log_level level)
 
 void log_line(enum log_level level, const char *format, ...)
 {
-    if (level > max_level) {
+    if ((int)level > atomic_load_explicit(&max_level, memory_order_relaxed)) {
         return;
     }
     char line[2048];

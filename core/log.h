@@ -14,6 +14,9 @@ enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBU
 /* Call before threads start. Lines above `level` are dropped. */
 void log_setup(enum log_level level, bool timestamps);
 
+/* Changes the level; at any time, from any thread. */
+void log_set_level(enum log_level level);
+
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #define log_error(...) log_line(LOG_LEVEL_ERROR, __VA_ARGS__)

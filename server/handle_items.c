@@ -51,8 +51,8 @@ void handle_items_add(struct worker *w, struct http_request *request)
     struct json_out out;
     struct fault f;
     json_t *body = request_parse(request->body, request->body_len, &f);
-    const json_t *list = body ? read_list(service->config, body, &f) : NULL;
-    int rc = list ? items_add(&service->items, service->config, list, &done, &f) : -1;
+    const json_t *list = body ? read_list(w->settings->config, body, &f) : NULL;
+    int rc = list ? items_add(&service->items, w->settings->config, list, &done, &f) : -1;
     json_decref(body);
     if (rc != 0) {
         fault_send(&f, request);

@@ -80,6 +80,24 @@ static void put_reloads(struct buf *out, struct reload *reload)
     buf_puts(out, "}");
 }
 
+static void put_configuration(struct buf *out, const struct settings *settings)
+{
+    const char *key = settings->needs_restart;
+    buf_puts(out, ",\"configuration\":{\"needs_restart\":[");
+    while (*key) {
+        size_t n = strcspn(key, ",");
+        buf_json_string(out, key, n);
+        key += n;
+        if (*key) { /* ", " */
+            key += 2;
+            buf_puts(out, ",");
+        }
+    }
+    buf_puts(out, "]");
+    put_time(out, "loaded_at", settings->loaded_at);
+    buf_puts(out, "}");
+}
+
 static void put_changes(struct buf *out, struct items *items)
 {
     struct items_status status;
@@ -101,7 +119,8 @@ void handle_model(struct worker *w, struct http_request *request)
         buf_puts(&out, "null");
     }
     put_changes(&out, &w->service->items);
-    put_string(&out, "path", service->config->model_path);
+    put_string(&out, "path", w->settings->config->model_path);
+    put_configuration(&out, w->settings);
     put_reloads(&out, service->reload);
     put_string(&out, "recalld", RECALLD_VERSION);
     buf_printf(&out, ",\"workers\":%zu", service->n_workers);

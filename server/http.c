@@ -290,6 +290,47 @@ static int check_limits(const struct http_limits *l, struct err *e)
     return 0;
 }
 
+static void take_limits(struct http_server *server, const struct http_limits *limits)
+{
+    server->limits = *limits;
+    size_t one_request = limits->max_body + limits->max_head + 1024;
+    if (server->limits.max_buffered < one_request) { /* a body that is allowed must be possible */
+        server->limits.max_buffered = one_request;
+    }
+    server->head_limits =
+        (struct http_head_limits){limits->max_line, limits->max_head, limits->max_headers, limits->max_body};
+}
+
+/* A phase's list stays in order of deadline when all its deadlines are cut at the same time. */
+static void cut_deadlines(struct http_server *server)
+{
+    int64_t now = http_now_ms();
+    for (int phase = 0; phase < HTTP_PHASES; phase++) {
+        int timeout = phase_timeout(server, (enum http_phase)phase);
+        struct http_conn *conn;
+        TAILQ_FOREACH(conn, &server->phases[phase], in_phase)
+        {
+            if (timeout > 0 && conn->deadline_ms > now + timeout) {
+                conn->deadline_ms = now + timeout;
+                arm_deadline(server, conn->deadline_ms, now);
+            }
+        }
+    }
+}
+
+int http_server_set_limits(struct http_server *server, const struct http_limits *limits, struct err *e)
+{
+    struct http_limits fresh = *limits;
+    fresh.max_line = server->limits.max_line;
+    fresh.max_head = server->limits.max_head;
+    if (check_limits(&fresh, e) < 0) {
+        return -1;
+    }
+    take_limits(server, &fresh);
+    cut_deadlines(server);
+    return 0;
+}
+
 struct http_server *http_server_new(struct event_base *base, const struct http_limits *limits, http_handler *handler,
                                     void *arg, struct err *e)
 {
@@ -302,13 +343,7 @@ struct http_server *http_server_new(struct event_base *base, const struct http_l
         return NULL;
     }
     server->base = base;
-    server->limits = *limits;
-    size_t one_request = limits->max_body + limits->max_head + 1024;
-    if (server->limits.max_buffered < one_request) { /* a body that is allowed must be possible */
-        server->limits.max_buffered = one_request;
-    }
-    server->head_limits =
-        (struct http_head_limits){limits->max_line, limits->max_head, limits->max_headers, limits->max_body};
+    take_limits(server, limits);
     server->handler = handler;
     server->handler_arg = arg;
     server->armed_ms = INT64_MAX;

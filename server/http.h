@@ -75,6 +75,10 @@ typedef void http_observer(const struct http_request *request, int status, size_
 struct http_server *http_server_new(struct event_base *base, const struct http_limits *limits, http_handler *handler,
                                     void *arg, struct err *e);
 
+/* Other limits from now on; also for requests and connections under way, whose deadlines only ever come nearer. max_line and
+ * max_head stay what they were. Returns 0, or -1 with `e` set and nothing changed. */
+int http_server_set_limits(struct http_server *server, const struct http_limits *limits, struct err *e);
+
 /* Optional; for access logs. */
 void http_server_observe(struct http_server *server, http_observer *observer, void *arg);
 

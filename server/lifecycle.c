@@ -35,6 +35,7 @@
 #include "server/notify.h"
 #include "server/reload.h"
 #include "server/service.h"
+#include "server/settings.h"
 #include "server/worker.h"
 
 enum { PUBLIC_LISTENER, ADMIN_LISTENER, MAX_WORKERS = 1024, FORCED_END_MS = 2000 };
@@ -43,6 +44,8 @@ struct daemon {
     struct service service;
     struct listener listeners[SERVICE_LISTENERS_MAX];
     size_t n_listeners;
+    const struct settings_source *source;
+    struct settings *started; /* a reference: service.config is in it */
     struct event_base *base;
     struct event *wake, *hangup, *terminate, *interrupt, *drain_timer, *deadline_timer;
     struct worker *workers;
@@ -120,6 +123,29 @@ static void announce_ready(struct daemon *d)
     }
 }
 
+/* To all workers; takes the reference. */
+static void give_settings(struct daemon *d, struct settings *s)
+{
+    for (size_t i = 0; i < d->service.n_workers; i++) {
+        worker_give_settings(&d->workers[i], s);
+    }
+    settings_unref(d->service.settings);
+    d->service.settings = s;
+    log_set_level(s->config->log_level);
+    if (s->needs_restart[0]) {
+        log_warn("changed in the configuration, and in force after a restart: %s", s->needs_restart);
+    }
+}
+
+static void refuse_reload(struct daemon *d, const struct err *e)
+{
+    log_error("SIGHUP refused, nothing has changed: %s", e->message);
+    reload_refuse(d->service.reload, e->message);
+    if (d->announced && !reload_is_running(d->service.reload)) {
+        notify_send("READY=1\nSTATUS=serving; the latest reload was refused");
+    }
+}
+
 static void on_hangup(evutil_socket_t number, short what, void *arg)
 {
     (void)number;
@@ -131,6 +157,13 @@ static void on_hangup(evutil_socket_t number, short what, void *arg)
     if (d->announced) {
         notify_reloading();
     }
+    struct err e = ERR_INIT;
+    struct settings *settings = settings_load(d->source, d->service.config, &e);
+    if (!settings) {
+        refuse_reload(d, &e);
+        return;
+    }
+    give_settings(d, settings);
     log_info("SIGHUP: %s", reload_is_running(d->service.reload) ? "one more load after the running one" : "reloading");
     reload_request(d->service.reload);
 }
@@ -192,7 +225,7 @@ static void on_drain(evutil_socket_t fd, short what, void *arg)
     for (size_t i = 0; i < d->service.n_workers; i++) {
         worker_order(&d->workers[i], WORKER_ORDER_DRAIN);
     }
-    start_timer(d->deadline_timer, d->service.config->limits.drain_timeout_ms);
+    start_timer(d->deadline_timer, d->service.settings->config->limits.drain_timeout_ms);
 }
 
 static void on_terminate(evutil_socket_t number, short what, void *arg)
@@ -205,7 +238,7 @@ static void on_terminate(evutil_socket_t number, short what, void *arg)
         raise((int)number);
         return;
     }
-    uint64_t delay = d->announced ? d->service.config->drain_delay_ms : 0;
+    uint64_t delay = d->announced ? d->service.settings->config->drain_delay_ms : 0;
     log_info("signal %d: not ready any more, draining after %llu ms", (int)number, (unsigned long long)delay);
     notify_send("STOPPING=1\nSTATUS=draining");
     if (delay == 0) {
@@ -359,25 +392,35 @@ static void daemon_free(struct daemon *d)
     if (d->service.control_fd >= 0) {
         close(d->service.control_fd);
     }
+    settings_unref(d->service.settings);
+    settings_unref(d->started);
     mem_free(d->workers);
     mem_free(d);
 }
 
-struct daemon *daemon_start(const struct serve_config *config, struct err *e)
+struct daemon *daemon_start(struct serve_config *config, const struct settings_source *source, struct err *e)
 {
     struct daemon *d = mem_array(1, sizeof *d);
     if (!d) {
+        serve_config_free(config);
         err_nomem(e);
         return NULL;
     }
-    d->service.config = config;
+    d->started = settings_new(config, "", e);
+    if (!d->started) {
+        mem_free(d);
+        return NULL;
+    }
+    d->source = source;
+    d->service.settings = settings_ref(d->started);
+    d->service.config = d->started->config;
     d->service.started_at = time(NULL);
     d->service.control_fd = -1;
     d->service.retired.wake_fd = -1;
     raise_descriptor_limit();
     if (items_init(&d->service.items, e) != 0 || !(d->compaction = compaction_new(&d->service, e)) ||
-        open_listeners(d, e) != 0 || set_up_events(d, e) != 0 ||
-        !(d->service.reload = reload_new(config->model_path, &d->service, e)) || start_workers(d, e) != 0) {
+        open_listeners(d, e) != 0 || set_up_events(d, e) != 0 || !(d->service.reload = reload_new(&d->service, e)) ||
+        start_workers(d, e) != 0) {
         daemon_free(d);
         return NULL;
     }
@@ -418,7 +461,7 @@ int daemon_run(struct daemon *d, struct err *e)
     return failed ? -1 : 0;
 }
 
-int daemon_check(const struct serve_config *config, struct err *e)
+static int check(const struct serve_config *config, struct err *e)
 {
     if (listener_check(config->listen, NULL, e) != 0 ||
         (config->admin_listen && listener_check(config->admin_listen, NULL, e) != 0)) {
@@ -431,4 +474,12 @@ int daemon_check(const struct serve_config *config, struct err *e)
     bool exists = file_exists(manifest);
     mem_free(manifest);
     return exists ? 0 : err_set(e, "models.default.path: no bundle at %s (no manifest.json there)", config->model_path);
+}
+
+int daemon_check(struct serve_config *config, struct err *e)
+{
+    struct settings *s = settings_new(config, "", e);
+    int rc = s ? check(s->config, e) : -1;
+    settings_unref(s);
+    return rc;
 }

@@ -12,6 +12,7 @@
 #include "core/mem.h"
 #include "core/vecmath.h"
 #include "server/lifecycle.h"
+#include "server/settings.h"
 #include "server/version.h"
 
 enum { EXIT_USAGE = 2, OPTION_DUMP = 256, OPTION_SET, OPTION_BUNDLE, OPTION_LISTEN, OPTION_WORKERS };
@@ -32,8 +33,9 @@ static const char usage[] =
     "  -V, --version        print the version and end\n"
     "  -h, --help           print this and end\n"
     "\n"
-    "The address is printed on stdout once it is bound; the log goes to stderr. SIGHUP loads the bundle anew, SIGTERM\n"
-    "drains and ends. Exit status: 0 done, 1 failed, 2 wrong usage.\n";
+    "The address is printed on stdout once it is bound; the log goes to stderr. SIGHUP loads configuration and bundle "
+    "anew,\n"
+    "SIGTERM drains and ends. Exit status: 0 done, 1 failed, 2 wrong usage.\n";
 
 static const struct option long_options[] = {
     {"config", required_argument, NULL, 'c'},
@@ -155,15 +157,17 @@ static int dump(const struct serve_config *config)
     return good ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-static int serve(const struct serve_config *config)
+/* Takes the configuration. */
+static int serve(struct serve_config *config, const struct settings_source *source)
 {
     struct err e = ERR_INIT;
     log_setup(config->log_level, true);
     json_object_seed(0); /* from the system's random source, before threads could race for it */
     if (blas_setup(&e) != 0) {
+        serve_config_free(config);
         return fail(&e);
     }
-    struct daemon *daemon = daemon_start(config, &e);
+    struct daemon *daemon = daemon_start(config, source, &e);
     if (!daemon) {
         return fail(&e);
     }
@@ -177,21 +181,22 @@ static int run(const struct options *o)
     struct buf problems = BUF_INIT;
     struct err e = ERR_INIT;
     int status = EXIT_FAILURE;
-    struct serve_config *config = serve_config_load(o->config, (const char *const *)o->sets, o->n_sets, &problems);
+    const struct settings_source source = {o->config, (const char *const *)o->sets, o->n_sets};
+    struct serve_config *config = serve_config_load(source.path, source.sets, source.n_sets, &problems);
     if (!config) {
         fputs(problems.len ? problems.data : "recalld: out of memory\n", stderr);
     } else if (o->mode == MODE_DUMP) {
         status = dump(config);
+        serve_config_free(config);
     } else if (o->mode == MODE_TEST) {
         status = daemon_check(config, &e) == 0 ? EXIT_SUCCESS : fail(&e);
         if (status == EXIT_SUCCESS) {
             printf("%s: the configuration is good\n", o->config ? o->config : "recalld");
         }
     } else {
-        status = serve(config);
+        status = serve(config, &source);
     }
     buf_release(&problems);
-    serve_config_free(config);
     return status;
 }
 

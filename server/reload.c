@@ -33,6 +33,7 @@
 #include "core/mem.h"
 #include "server/catalog.h"
 #include "server/service.h"
+#include "server/settings.h"
 #include "server/snapshot.h"
 
 enum { CHECK_QUERIES = 16, CHECK_K = 100, LOADER_NICE = 10 };
@@ -41,13 +42,13 @@ enum { CHECK_QUERIES = 16, CHECK_K = 100, LOADER_NICE = 10 };
 static const double RECALL_FLOOR = 0.5;
 
 struct reload {
-    char *path; /* owned */
     struct service *service;
 
     /* the control thread's own */
     pthread_t thread;
     bool running;
-    bool again; /* asked for once more while running */
+    bool again;                /* asked for once more while running */
+    struct settings *settings; /* a reference, of the running load */
 
     /* written by the loading thread before `finished`, read by the control thread after it */
     struct snapshot *result;
@@ -130,17 +131,17 @@ static struct ann *open_index(const struct bundle *b, size_t room, double *recal
 
 static struct snapshot *load_unguarded(struct reload *r, struct err *e)
 {
-    const struct serve_config *config = r->service->config;
+    const struct serve_config *config = r->settings->config;
     size_t room = config->limits.added_items;
     double recall = 0.0;
     double started = monotonic_seconds();
-    struct bundle *b = bundle_open(r->path, e);
+    struct bundle *b = bundle_open(config->model_path, e);
     if (!b) {
         return NULL;
     }
     struct ann *index = open_index(b, room, &recall, e);
     if (!index) {
-        err_prefix(e, "bundle %s", r->path);
+        err_prefix(e, "bundle %s", config->model_path);
         bundle_free(b);
         return NULL;
     }
@@ -168,7 +169,8 @@ static struct snapshot *load(struct reload *r, struct err *e)
 {
     sigjmp_buf jump;
     if (sigsetjmp(jump, 1)) {
-        err_set(e, "bundle %s: a file was truncated while it was being loaded (SIGBUS)", r->path);
+        err_set(e, "bundle %s: a file was truncated while it was being loaded (SIGBUS)",
+                r->settings->config->model_path);
         log_warn("the interrupted load's memory is not given back: replace bundles by rename, never in place");
         return NULL;
     }
@@ -190,16 +192,10 @@ static void *loader_main(void *arg)
     return NULL;
 }
 
-struct reload *reload_new(const char *path, struct service *service, struct err *e)
+struct reload *reload_new(struct service *service, struct err *e)
 {
     struct reload *r = mem_array(1, sizeof *r);
     if (!r) {
-        err_nomem(e);
-        return NULL;
-    }
-    r->path = mem_strdup(path);
-    if (!r->path) {
-        mem_free(r);
         err_nomem(e);
         return NULL;
     }
@@ -213,7 +209,6 @@ void reload_free(struct reload *r)
 {
     if (r) {
         pthread_mutex_destroy(&r->lock);
-        mem_free(r->path);
         mem_free(r);
     }
 }
@@ -243,8 +238,10 @@ void reload_request(struct reload *r)
     r->result = NULL;
     atomic_store_explicit(&r->finished, false, memory_order_relaxed);
     struct err e = ERR_INIT;
+    r->settings = settings_ref(r->service->settings);
     if (service_start_thread(&r->thread, loader_main, r, &e) != 0) {
         log_error("reload: %s", e.message);
+        settings_unref(r->settings);
         record(r, e.message);
         return;
     }
@@ -252,6 +249,11 @@ void reload_request(struct reload *r)
     pthread_mutex_lock(&r->lock);
     r->status.running = true;
     pthread_mutex_unlock(&r->lock);
+}
+
+void reload_refuse(struct reload *r, const char *reason)
+{
+    record(r, reason);
 }
 
 bool reload_is_running(const struct reload *r)
@@ -271,8 +273,9 @@ enum reload_result reload_collect(struct reload *r, struct snapshot **snapshot, 
         err_set(e, "%s", err_isset(&r->error) ? r->error.message : "the load failed");
     }
     if (*snapshot) {
-        items_take_over(&r->service->items, r->service->config, *snapshot, &r->replay);
+        items_take_over(&r->service->items, r->settings->config, *snapshot, &r->replay);
     }
+    settings_unref(r->settings);
     record(r, *snapshot ? "" : e->message);
     if (r->again) {
         r->again = false;

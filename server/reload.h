@@ -21,12 +21,15 @@ struct service;
 struct snapshot;
 struct retired;
 
-/* New; `path` is resolved anew by each load. Also installs the SIGBUS handler (see reload.c). */
-struct reload *reload_new(const char *path, struct service *service, struct err *e);
+/* New; each load resolves the path of the service's settings anew. Also installs the SIGBUS handler (see reload.c). */
+struct reload *reload_new(struct service *service, struct err *e);
 void reload_free(struct reload *r); /* no load may be running; NULL is fine */
 
 /* Starts a load, or notes that one more is wanted. Never waits. */
 void reload_request(struct reload *r);
+
+/* Counts a reload that was refused before anything was loaded. */
+void reload_refuse(struct reload *r, const char *reason);
 
 bool reload_is_running(const struct reload *r);
 

@@ -21,10 +21,12 @@
 enum { SERVICE_LISTENERS_MAX = 2 };
 
 struct reload;
+struct settings;
 struct worker;
 
 struct service {
-    const struct serve_config *config; /* borrowed */
+    const struct serve_config *config; /* the start's: for what cannot be changed; else see the worker's settings */
+    struct settings *settings;         /* a reference to those in force; the control thread's */
     bool admin_on_public;              /* no admin listener, and the public one is loopback or unix */
     time_t started_at;
 

@@ -54,6 +54,16 @@ struct workbench *workbench_new(struct snapshot *s, const struct serve_config *c
     return b;
 }
 
+struct workbench *workbench_again(const struct workbench *b, const struct serve_config *config, struct err *e)
+{
+    struct snapshot *s = snapshot_ref(b->snapshot);
+    struct workbench *other = workbench_new(s, config, e);
+    if (!other) {
+        snapshot_unref(s);
+    }
+    return other;
+}
+
 void workbench_free(struct workbench *b)
 {
     if (!b) {

@@ -33,6 +33,9 @@ struct workbench {
 
 /* New; takes the reference to `s` when it succeeds, and only then. */
 struct workbench *workbench_new(struct snapshot *s, const struct serve_config *config, struct err *e);
+/* New: for the same snapshot, under another configuration. NULL with `e` set. */
+struct workbench *workbench_again(const struct workbench *b, const struct serve_config *config, struct err *e);
+
 void workbench_free(struct workbench *b); /* gives the snapshot back; NULL is fine */
 
 #endif

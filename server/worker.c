@@ -6,6 +6,8 @@
  * workbench (memory for a search in the whole catalogue) out of requests, and the request path free of even one atomic
  * load. Until the wake-up is served, which is at most one round of the event loop, the old one answers.
  *
+ * New settings come the same way. A new workbench is made for them, too, as the limits are its sizes.
+ *
  * When draining, the control thread first lets no new connection into the listening sockets; each worker then takes what
  * waits in them and stops accepting; the last one to do so shuts them, so that clients are refused at once. Without the
  * first step a connection that completes between the last look into the queue and the shutting would be reset.
@@ -36,6 +38,19 @@ uint64_t worker_now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+static struct http_limits make_limits(const struct serve_config *config)
+{
+    struct http_limits limits = HTTP_LIMITS_DEFAULT;
+    limits.max_head = config->limits.head;
+    limits.max_line = limits.max_line < limits.max_head ? limits.max_line : limits.max_head;
+    limits.max_body = config->limits.body;
+    limits.max_connections = config->limits.connections;
+    limits.request_timeout_ms = (int)config->limits.request_timeout_ms;
+    limits.idle_timeout_ms = (int)config->limits.idle_timeout_ms;
+    limits.response_timeout_ms = (int)config->limits.response_timeout_ms;
+    return limits;
+}
+
 /* Begins to serve what is in the mailbox. Without memory for it the old snapshot stays. */
 static void adopt_snapshot(struct worker *w)
 {
@@ -44,7 +59,7 @@ static void adopt_snapshot(struct worker *w)
         return;
     }
     struct err e = ERR_INIT;
-    struct workbench *bench = workbench_new(s, w->service->config, &e);
+    struct workbench *bench = workbench_new(s, w->settings->config, &e);
     if (!bench) {
         log_error("a worker cannot serve model %s: %s", s->version, e.message);
         metric_add(&w->metrics.adopt_failures, 1);
@@ -65,6 +80,32 @@ static void adopt_snapshot(struct worker *w)
     }
 }
 
+/* Begins to go by what is in the mailbox: a new workbench for the same snapshot, and new limits of the HTTP server. Without
+ * memory for it the old settings stay. */
+static void adopt_settings(struct worker *w)
+{
+    struct settings *s = settings_take(&w->settings_mailbox);
+    if (!s) {
+        return;
+    }
+    struct err e = ERR_INIT;
+    const struct http_limits limits = make_limits(s->config);
+    struct workbench *bench = NULL;
+    if (w->bench && !(bench = workbench_again(w->bench, s->config, &e))) {
+        log_error("a worker cannot take over new settings: %s", e.message);
+        metric_add(&w->metrics.adopt_failures, 1);
+        settings_unref(s);
+        return;
+    }
+    http_server_set_limits(w->http, &limits, NULL); /* from a checked configuration: they are good */
+    if (bench) {
+        workbench_free(w->bench);
+        w->bench = bench;
+    }
+    settings_unref(w->settings);
+    w->settings = s;
+}
+
 static void on_drained(void *arg)
 {
     struct worker *w = arg;
@@ -82,25 +123,13 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
         event_base_loopbreak(w->base);
         return;
     }
+    adopt_settings(w);
     adopt_snapshot(w);
     if ((orders & WORKER_ORDER_DRAIN) && !w->drain_begun) {
         w->drain_begun = true;
         http_server_drain(w->http, on_drained, w);
         service_stop_listening(w->service);
     }
-}
-
-static struct http_limits make_limits(const struct serve_config *config)
-{
-    struct http_limits limits = HTTP_LIMITS_DEFAULT;
-    limits.max_head = config->limits.head;
-    limits.max_line = limits.max_line < limits.max_head ? limits.max_line : limits.max_head;
-    limits.max_body = config->limits.body;
-    limits.max_connections = config->limits.connections;
-    limits.request_timeout_ms = (int)config->limits.request_timeout_ms;
-    limits.idle_timeout_ms = (int)config->limits.idle_timeout_ms;
-    limits.response_timeout_ms = (int)config->limits.response_timeout_ms;
-    return limits;
 }
 
 /* Without batch_window_us there is none. */
@@ -132,6 +161,7 @@ static struct event_base *make_base(void)
 int worker_init(struct worker *w, struct service *service, const int *listeners, size_t n_listeners, struct err *e)
 {
     w->service = service;
+    w->settings = settings_ref(service->settings);
     w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     w->base = make_base();
     if (w->wake_fd < 0 || !w->base) {
@@ -141,7 +171,7 @@ int worker_init(struct worker *w, struct service *service, const int *listeners,
     if (!w->wake_event || event_add(w->wake_event, NULL) != 0) {
         return err_nomem(e);
     }
-    const struct http_limits limits = make_limits(service->config);
+    const struct http_limits limits = make_limits(w->settings->config);
     w->http = http_server_new(w->base, &limits, router_handle, w, e);
     if (!w->http) {
         return -1;
@@ -187,6 +217,12 @@ void worker_give_snapshot(struct worker *w, struct snapshot *s)
     wake(w);
 }
 
+void worker_give_settings(struct worker *w, struct settings *s)
+{
+    settings_put(&w->settings_mailbox, s);
+    wake(w);
+}
+
 void worker_order(struct worker *w, enum worker_order order)
 {
     atomic_fetch_or_explicit(&w->orders, (unsigned)order, memory_order_acq_rel);
@@ -216,6 +252,8 @@ void worker_release(struct worker *w)
     }
     workbench_free(w->bench);
     snapshot_unref(mailbox_take(&w->mailbox));
+    settings_unref(settings_take(&w->settings_mailbox));
+    settings_unref(w->settings);
     if (w->wake_fd >= 0) {
         close(w->wake_fd);
     }

@@ -16,6 +16,7 @@
 
 #include "core/err.h"
 #include "server/metrics.h"
+#include "server/settings.h"
 #include "server/snapshot.h"
 
 struct event;
@@ -32,9 +33,10 @@ struct worker {
     struct event_base *base;
     struct http_server *http; /* its counters may be read by any thread */
     struct event *wake_event;
-    struct workbench *bench; /* NULL until the first snapshot came */
-    struct window *window;   /* of /recall; NULL: none */
-    uint64_t request_from;   /* when the request that is being answered was complete, in ns */
+    struct settings *settings; /* a reference; change only between two requests */
+    struct workbench *bench;   /* NULL until the first snapshot came */
+    struct window *window;     /* of /recall; NULL: none */
+    uint64_t request_from;     /* when the request that is being answered was complete, in ns */
     bool drain_begun;
     bool running; /* the thread was started; the control thread's */
     pthread_t thread;
@@ -42,6 +44,7 @@ struct worker {
     /* from other threads */
     int wake_fd;
     struct mailbox mailbox;
+    struct settings_mailbox settings_mailbox;
     atomic_uint orders; /* bits of enum worker_order */
 
     alignas(64) struct metrics metrics; /* written here, read by any; apart from the rest for the cache's sake */
@@ -54,6 +57,7 @@ int worker_start(struct worker *w, struct err *e);
 /* For the control thread. An order is carried out by the worker as soon as its current request is done. DRAIN: accept no
  * more, answer what is there, then end; STOP: end now. */
 void worker_give_snapshot(struct worker *w, struct snapshot *s);
+void worker_give_settings(struct worker *w, struct settings *s);
 void worker_order(struct worker *w, enum worker_order order);
 
 /* Waits for the thread's end, if it was started. */

@@ -203,3 +203,137 @@ def test_memory_stays_flat_over_reloads(serve, world, link):
     for _ in range(60):
         daemon.reload()
     assert resident() < before * 1.3 + (8 << 20)
+
+
+# --- the configuration ----------------------------------------------------------------------------------------------------
+
+
+class Configuration:
+    """A configuration file that a test changes."""
+
+    def __init__(self, path, bundle):
+        self.path, self.bundle = path, bundle
+
+    def write(self, limits="", more="", log="info", bundle=None):
+        self.path.write_text(f"listen: 127.0.0.1:0\nlog: {{level: {log}}}\n"
+                             f"models: {{default: {{path: {bundle or self.bundle}}}}}\nlimits: {{{limits}}}\n{more}")
+
+
+@pytest.fixture
+def configured(start, world, tmp_path):
+    configuration = Configuration(tmp_path / "recalld.yaml", world.model_a)
+    configuration.write("k: 20")
+
+    def run(*arguments):
+        return configuration, start("-c", configuration.path, "--workers", 2, *arguments)
+
+    return run
+
+
+def ask(daemon, k):
+    return daemon.post("/recall", {"user": {"user_id": "1"}, "k": k})
+
+
+def ask_both(daemon, k):
+    """Enough new connections that each worker answered some."""
+    return {ask(daemon, k).status for _ in range(40)}
+
+
+def test_limits_are_reloaded(configured):
+    configuration, daemon = configured()
+    assert ask_both(daemon, 21) == {400}
+    configuration.write("k: 30, effort: 50, list: 7, exclude: 3")
+    daemon.reload()
+    assert ask_both(daemon, 30) == {200}
+    answer = ask(daemon, 31)
+    assert answer.status == 400 and "30" in answer.json["detail"]
+    body = {"user": {"user_id": "1"}, "exclude": ["1", "2", "3", "4"]}
+    assert daemon.post("/recall", body).json["pointer"] == "/exclude"
+    configuration.write("k: 5")
+    daemon.reload()
+    assert ask_both(daemon, 6) == {400} and ask_both(daemon, 5) == {200}
+
+
+def test_timeouts_are_reloaded_for_open_connections_too(configured):
+    configuration, daemon = configured()
+    idle = daemon.connect()
+    idle.connect()
+    assert idle.call("GET", "/healthz").status == 200
+    configuration.write("idle_timeout: 200ms")
+    daemon.reload()
+    assert idle.sock.recv(1) == b""
+    idle.close()
+
+
+def test_the_bundle_path_and_the_log_level_are_reloaded(configured, world):
+    configuration, daemon = configured()
+    configuration.write(bundle=world.model_b, log="error")
+    model = daemon.reload()
+    assert model["model"] == world.model_b.name and model["path"] == str(world.model_b)
+    assert f"model {world.model_b.name}" not in daemon.log
+    configuration.write(bundle=world.model_a, log="info")
+    daemon.reload()
+    assert f"model {world.model_a.name}" in daemon.log
+
+
+def test_what_needs_a_restart_is_named(configured):
+    configuration, daemon = configured()
+    assert daemon.get("/model").json["configuration"]["needs_restart"] == []
+    configuration.write("head: 2KiB, batch: 3, k: 40", "batch_window_us: 5\nadmin: {listen: 127.0.0.1:0}\n")
+    names = ["admin.listen", "batch_window_us", "limits.batch", "limits.head"]
+    assert sorted(daemon.reload()["configuration"]["needs_restart"]) == names
+    for name in names:
+        assert name in daemon.log.splitlines()[-3] + daemon.log.splitlines()[-2], daemon.log
+    assert ask_both(daemon, 40) == {200}
+    body = {"requests": [{"user": {"user_id": "1"}}] * 4}
+    assert daemon.post("/recall", body).status == 200
+    configuration.write()
+    assert daemon.reload()["configuration"]["needs_restart"] == []
+
+
+@pytest.mark.parametrize("text", ["limits: {k: 0}\n", "listne: x\n", "{", ""], ids=repr)
+def test_a_bad_file_is_refused_and_nothing_changes(configured, text):
+    configuration, daemon = configured()
+    configuration.path.write_text(text)
+    if text == "":
+        configuration.path.unlink()
+    model = daemon.reload()
+    state = model["reload"]
+    assert state["failed"] == 1 and state["ok"] == 1 and "recalld.yaml" in state["last_error"]
+    assert "SIGHUP refused, nothing has changed" in daemon.log
+    assert ask_both(daemon, 20) == {200} and ask_both(daemon, 21) == {400}
+    assert harness.metric(daemon.get("/metrics").body.decode(), "recalld_last_reload_successful") == 0
+    configuration.write("k: 25")
+    assert daemon.reload()["reload"]["last_error"] is None
+    assert ask_both(daemon, 25) == {200}
+
+
+def test_settings_of_the_command_line_stay(configured):
+    configuration, daemon = configured("--set", "limits.k=11")
+    configuration.write("k: 40")
+    daemon.reload()
+    assert ask_both(daemon, 11) == {200} and ask_both(daemon, 12) == {400}
+
+
+class IdLoad(Load):
+    """The same, but of the answers only the ids are compared: gathered requests have scores of other last bits."""
+
+    def ask(self):
+        ids = [item["id"] for item in json.loads(next(iter(self.answers.values())))["items"]]
+        while not self.stop.is_set():
+            answer = self.daemon.post("/recall", BODY)
+            if answer.status != 200 or [item["id"] for item in answer.json["items"]] != ids:
+                self.wrong.append(answer.body)
+
+
+@pytest.mark.parametrize("window,load", [([], Load), (["--set", "batch_window_us=200"], IdLoad)], ids=["alone", "gathered"])
+def test_settings_change_under_load(serve, world, start, tmp_path, window, load):
+    answers = expected_answers(serve, world)
+    configuration = Configuration(tmp_path / "recalld.yaml", world.model_a)
+    configuration.write("exclude: 100, k: 1000")
+    daemon = start("-c", configuration.path, "--workers", 2, *window)
+    with load(daemon, answers) as asking:
+        for turn in range(30):
+            configuration.write(f"exclude: {turn % 3 * 1000}, k: {100 + turn % 4 * 500}, request_timeout: {1 + turn % 2}s")
+            daemon.reload()
+    assert asking.wrong == []

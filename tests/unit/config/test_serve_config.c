@@ -249,12 +249,42 @@ static void test_memory_dump(void **state)
     serve_config_free(c);
 }
 
+/* What is not reloadable is kept, and named when it differs; the rest is the file's. */
+static void test_keep(void **state)
+{
+    (void)state;
+    struct serve_config *running =
+        load_text("{limits: {k: 5, head: 2KiB}, admin: {listen: '127.0.0.1:1'}, workers: 2}\n");
+    for (long at = 0;; at++) {
+        struct buf kept = BUF_INIT;
+        struct serve_config *fresh = load_text("{limits: {k: 6, head: 4KiB}, listen: 'localhost:2', workers: 2}\n");
+        mem_fail_at(at);
+        int rc = serve_config_keep(fresh, running, &kept);
+        mem_fail_at(0);
+        bool good = rc == 0 && !buf_failed(&kept);
+        if (good) {
+            assert_string_equal(kept.data, "listen, admin.listen, limits.head");
+            assert_string_equal(fresh->listen, running->listen);
+            assert_string_equal(fresh->admin_listen, "127.0.0.1:1");
+            assert_int_equal(fresh->limits.head, 2048);
+            assert_int_equal(fresh->limits.k, 6);
+        }
+        buf_release(&kept);
+        serve_config_free(fresh);
+        if (good && at > 0) {
+            assert_true(at > 2);
+            break;
+        }
+    }
+    serve_config_free(running);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),  cmocka_unit_test(test_file),        cmocka_unit_test(test_sets),
         cmocka_unit_test(test_addresses), cmocka_unit_test(test_problems),    cmocka_unit_test(test_dump),
-        cmocka_unit_test(test_memory),    cmocka_unit_test(test_memory_dump),
+        cmocka_unit_test(test_memory),    cmocka_unit_test(test_memory_dump), cmocka_unit_test(test_keep),
     };
     return cmocka_run_group_tests(tests, enter_directory, leave_directory);
 }

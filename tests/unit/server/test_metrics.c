@@ -18,7 +18,6 @@
 
 enum { WORKERS = 3, ROUNDS = 20000 };
 
-static struct serve_config *config;
 static struct service service;
 static struct worker workers[WORKERS];
 
@@ -27,15 +26,16 @@ static int set_up(void **state)
     (void)state;
     struct err e = ERR_INIT;
     struct buf problems = BUF_INIT;
-    config = serve_config_load(NULL, NULL, 0, &problems);
-    assert_non_null(config);
-    service.config = config;
+    const char *sets[] = {"models.default.path=nowhere"};
+    service.settings = settings_new(serve_config_load(NULL, sets, 1, &problems), "", &e);
+    assert_non_null(service.settings);
+    service.config = service.settings->config;
     service.started_at = time(NULL);
     service.control_fd = -1;
     service.workers = workers;
     service.n_workers = WORKERS;
     assert_int_equal(items_init(&service.items, &e), 0);
-    service.reload = reload_new("nowhere", &service, &e);
+    service.reload = reload_new(&service, &e);
     assert_non_null(service.reload);
     for (size_t i = 0; i < WORKERS; i++) {
         assert_int_equal(worker_init(&workers[i], &service, NULL, 0, &e), 0);
@@ -51,7 +51,7 @@ static int tear_down(void **state)
     }
     reload_free(service.reload);
     items_release(&service.items);
-    serve_config_free(config);
+    settings_unref(service.settings);
     return 0;
 }
 

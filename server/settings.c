@@ -1,0 +1,93 @@
+#include "server/settings.h"
+
+#include <string.h>
+
+#include "core/buf.h"
+#include "core/log.h"
+#include "core/mem.h"
+
+static void settings_free(struct settings *s)
+{
+    serve_config_free(s->config);
+    mem_free(s->needs_restart);
+    mem_free(s);
+}
+
+struct settings *settings_new(struct serve_config *config, const char *needs_restart, struct err *e)
+{
+    struct settings *s = mem_array(1, sizeof *s);
+    if (!s) {
+        serve_config_free(config);
+        err_nomem(e);
+        return NULL;
+    }
+    s->config = config;
+    s->loaded_at = time(NULL);
+    atomic_init(&s->references, 1);
+    s->needs_restart = mem_strdup(needs_restart);
+    if (!s->needs_restart) {
+        settings_free(s);
+        err_nomem(e);
+        return NULL;
+    }
+    return s;
+}
+
+/* Logs the lines, and puts the first into `e`. */
+static void report(const struct buf *problems, struct err *e)
+{
+    if (problems->len == 0) {
+        err_nomem(e);
+        return;
+    }
+    for (const char *line = problems->data; *line != '\0';) {
+        int n = (int)strcspn(line, "\n");
+        log_error("%.*s", n, line);
+        err_set(e, "%.*s", n, line);
+        line += n + (line[n] == '\n');
+    }
+}
+
+struct settings *settings_load(const struct settings_source *source, const struct serve_config *running, struct err *e)
+{
+    struct buf text = BUF_INIT;
+    struct settings *s = NULL;
+    struct serve_config *config = serve_config_load(source->path, source->sets, source->n_sets, &text);
+    if (!config) {
+        report(&text, e);
+        goto out;
+    }
+    if (serve_config_keep(config, running, &text) != 0 || buf_failed(&text)) {
+        serve_config_free(config);
+        err_nomem(e);
+        goto out;
+    }
+    s = settings_new(config, text.data, e);
+out:
+    buf_release(&text);
+    return s;
+}
+
+struct settings *settings_ref(struct settings *s)
+{
+    atomic_fetch_add_explicit(&s->references, 1, memory_order_relaxed);
+    return s;
+}
+
+void settings_unref(struct settings *s)
+{
+    /* release: our reads come before the freeing; acquire: the freeing comes after everybody's reads */
+    if (s && atomic_fetch_sub_explicit(&s->references, 1, memory_order_acq_rel) == 1) {
+        settings_free(s);
+    }
+}
+
+void settings_put(struct settings_mailbox *m, struct settings *s)
+{
+    settings_unref(atomic_exchange_explicit(&m->slot, settings_ref(s), memory_order_acq_rel));
+}
+
+struct settings *settings_take(struct settings_mailbox *m)
+{
+    return atomic_exchange_explicit(&m->slot, NULL, memory_order_acq_rel);
+}
