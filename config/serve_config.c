@@ -31,10 +31,18 @@ static const struct param rows[] = {
      .sentence =
          "address of /recall, /similar, /embed and the health checks: HOST:PORT, [IPV6]:PORT or unix:/path; port 0 "
          "takes a free one"},
+    {"tokens", PARAM_PATH, AT(tokens), RELOADABLE,
+     .sentence =
+         "file of bearer tokens, one a line, that /recall and the other paths on listen ask for; not set: none"},
     {"admin.listen", PARAM_STRING, AT(admin_listen),
      .sentence =
          "address of /metrics, /model, /items and /admin; not set: they are on the public address if, and only if, "
          "that is loopback or unix"},
+    {"admin.tokens", PARAM_PATH, AT(admin_tokens), RELOADABLE,
+     .sentence = "the same for the admin paths; these tokens are good for all other paths, too"},
+    {"admin.without_tokens", PARAM_BOOL, AT(admin_without_tokens), RELOADABLE, .default_text = "false",
+     .sentence =
+         "the admin paths may be open to the network, or beside paths that need tokens, without tokens of their own"},
     {"workers", PARAM_INT, AT(workers), .default_text = "0", .min = 0, .max = 1024, .unit = "threads",
      .sentence = "threads that answer; 0: one a core"},
     {"models.default.path", PARAM_PATH, AT(model_path), RELOADABLE, .default_text = "models/current",

@@ -15,10 +15,13 @@
 #include "core/log.h"
 
 struct serve_config {
-    char *listen;       /* "127.0.0.1:8080", "[::1]:8080", "unix:/path" */
-    char *admin_listen; /* NULL: admin paths on the public port if, and only if, that is loopback or unix */
-    uint32_t workers;   /* 0: one a core */
-    char *model_path;   /* models.default.path: bundle directory or link */
+    char *listen;              /* "127.0.0.1:8080", "[::1]:8080", "unix:/path" */
+    char *admin_listen;        /* NULL: admin paths on the public port if, and only if, that is loopback or unix */
+    char *tokens;              /* file of the public paths' bearer tokens; NULL: none are needed */
+    char *admin_tokens;        /* of the admin paths' */
+    bool admin_without_tokens; /* these may be open to the network */
+    uint32_t workers;          /* 0: one a core */
+    char *model_path;          /* models.default.path: bundle directory or link */
     enum log_level log_level;
     struct {
         uint64_t body;        /* bytes of a request body */

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "server/access.h"
 #include "server/handlers.h"
 #include "server/http.h"
 #include "server/metrics.h"
@@ -78,6 +79,8 @@ void router_handle(struct http_request *request, void *arg)
     const char *coding = request->method == HTTP_POST ? http_header(request, "Content-Encoding") : NULL;
     if (!route) {
         problem_send(request, PROBLEM_NOT_FOUND, NULL, "nothing is served under this path here");
+    } else if (route->where != ON_BOTH && !access_allow(w->settings, request, route->where == ON_ADMIN)) {
+        return;
     } else if (!method_fits(route, request->method)) {
         problem_method(request, allowed_methods(route));
     } else if (coding && strcasecmp(coding, "identity") != 0) {

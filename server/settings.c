@@ -5,12 +5,56 @@
 #include "core/buf.h"
 #include "core/log.h"
 #include "core/mem.h"
+#include "server/listener.h"
+#include "server/tokens.h"
 
 static void settings_free(struct settings *s)
 {
     serve_config_free(s->config);
+    tokens_free(s->tokens);
+    tokens_free(s->admin_tokens);
     mem_free(s->needs_restart);
     mem_free(s);
+}
+
+/* Whoever reaches the admin paths changes what is served, so being open to the network, or beside paths that need a token, has
+ * to be meant. */
+static int check_admin(const struct serve_config *config, struct err *e)
+{
+    bool is_private = true;
+    if (config->admin_listen && listener_check(config->admin_listen, &is_private, e) != 0) {
+        return -1;
+    }
+    if (config->admin_tokens || config->admin_without_tokens) {
+        return 0;
+    }
+    if (!is_private) {
+        return err_set(e,
+                       "admin.listen %s: whoever reaches it may change what is served; set admin.tokens, or "
+                       "admin.without_tokens: true if that is meant",
+                       config->admin_listen);
+    }
+    if (config->tokens && !config->admin_listen) {
+        return err_set(e, "tokens are set, and the admin paths on the same address need none; set admin.tokens, or "
+                          "admin.without_tokens: true if that is meant");
+    }
+    return 0;
+}
+
+static int load_tokens(const char *key, const char *path, struct tokens **tokens, struct err *e)
+{
+    if (path && !(*tokens = tokens_load(path, e))) {
+        return err_prefix(e, "%s", key);
+    }
+    return 0;
+}
+
+static int open_files(struct settings *s, struct err *e)
+{
+    return load_tokens("tokens", s->config->tokens, &s->tokens, e) != 0 ||
+                   load_tokens("admin.tokens", s->config->admin_tokens, &s->admin_tokens, e) != 0
+               ? -1
+               : 0;
 }
 
 struct settings *settings_new(struct serve_config *config, const char *needs_restart, struct err *e)
@@ -26,8 +70,10 @@ struct settings *settings_new(struct serve_config *config, const char *needs_res
     atomic_init(&s->references, 1);
     s->needs_restart = mem_strdup(needs_restart);
     if (!s->needs_restart) {
-        settings_free(s);
         err_nomem(e);
+    }
+    if (!s->needs_restart || check_admin(config, e) != 0 || open_files(s, e) != 0) {
+        settings_free(s);
         return NULL;
     }
     return s;

@@ -23,9 +23,13 @@ struct settings_source {
     size_t n_sets;
 };
 
+struct tokens;
+
 struct settings {
     struct serve_config *config; /* owned; in force */
     char *needs_restart;         /* owned; keys whose new values wait for a restart, "listen, workers"; "": none */
+    struct tokens *tokens;       /* owned; of the public paths; NULL: none are needed */
+    struct tokens *admin_tokens; /* owned; likewise */
     time_t loaded_at;
     atomic_uint references;
 };

@@ -91,6 +91,7 @@ class Daemon:
             self.process.wait(PATIENCE)
             raise AssertionError(f"recalld did not start: {self.log}")
         self.address = line.split()[-1]
+        self.headers = {}  # of every request
         if wait:
             wait_for(self.is_ready, "readyz")
 
@@ -104,7 +105,7 @@ class Daemon:
     def call(self, method, path, body=None, headers=None, address=None):
         connection = self.connect(address)
         try:
-            return connection.call(method, path, body, headers)
+            return connection.call(method, path, body, {**self.headers, **(headers or {})})
         except OSError as error:
             if self.process.poll() is None:
                 raise
