@@ -24,15 +24,16 @@ struct serve_config {
     char *model_path;          /* models.default.path: bundle directory or link */
     enum log_level log_level;
     struct {
-        uint64_t body;        /* bytes of a request body */
-        uint32_t k;           /* results a request */
-        uint32_t batch;       /* requests in one body */
-        uint32_t exclude;     /* ids excluded a request */
-        uint32_t effort;      /* search.effort */
-        uint32_t list;        /* elements of a multi-valued feature or history */
-        uint32_t added_items; /* of one bundle */
-        uint32_t connections; /* a worker */
-        uint32_t head;        /* bytes of request line and headers */
+        uint64_t body;                    /* bytes of a request body */
+        uint32_t k;                       /* results a request */
+        uint32_t batch;                   /* requests in one body */
+        uint32_t exclude;                 /* ids excluded a request */
+        uint32_t effort;                  /* search.effort */
+        uint32_t list;                    /* elements of a multi-valued feature or history */
+        uint32_t added_items;             /* of one bundle */
+        uint32_t connections_per_address; /* at all workers; 0: any number */
+        uint32_t connections;             /* a worker */
+        uint32_t head;                    /* bytes of request line and headers */
         uint32_t request_timeout_ms, idle_timeout_ms, response_timeout_ms, drain_timeout_ms;
     } limits;
     uint32_t batch_window_us; /* 0: none */

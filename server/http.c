@@ -363,6 +363,11 @@ struct http_server *http_server_new(struct event_base *base, const struct http_l
     return server;
 }
 
+void http_server_count_addresses(struct http_server *server, struct addresses *addresses)
+{
+    server->addresses = addresses;
+}
+
 void http_server_observe(struct http_server *server, http_observer *observer, void *arg)
 {
     server->observer = observer;

@@ -31,6 +31,7 @@ struct http_limits {
     size_t max_body;          /* bytes of a body; more: 413 before any of it is read */
     size_t max_buffered;      /* bytes of bodies held by all connections together; more: 503; raised to fit one */
     unsigned max_connections; /* open at once on this server; more: 503 and close */
+    unsigned max_per_address; /* of one client address, see http_server_count_addresses; more: 503 and close; 0: any */
     unsigned max_pipelined;   /* requests of one connection answered in a row before others get their turn */
     int request_timeout_ms;   /* from a request's first byte to its last; later: 408 */
     int idle_timeout_ms;      /* without a byte between requests; later: closed */
@@ -78,6 +79,11 @@ struct http_server *http_server_new(struct event_base *base, const struct http_l
 /* Other limits from now on; also for requests and connections under way, whose deadlines only ever come nearer. max_line and
  * max_head stay what they were. Returns 0, or -1 with `e` set and nothing changed. */
 int http_server_set_limits(struct http_server *server, const struct http_limits *limits, struct err *e);
+
+/* Optional, before anything is accepted: counts connections by client address, together with other servers that have the
+ * same (borrowed) counts. Unix sockets have no address. */
+struct addresses;
+void http_server_count_addresses(struct http_server *server, struct addresses *addresses);
 
 /* Optional; for access logs. */
 void http_server_observe(struct http_server *server, http_observer *observer, void *arg);
@@ -138,6 +144,7 @@ const char *http_status_text(int status);
     X(connections_total, "connections accepted")                                                 \
     X(connections_open, "connections open now (gauge)")                                          \
     X(connections_refused, "connections answered 503 because of max_connections")                \
+    X(connections_refused_address, "connections answered 503 because of max_per_address")        \
     X(accept_errors, "failed accepts, descriptors exhausted among them")                         \
     X(requests, "requests given to the handler")                                                 \
     X(cancelled, "requests whose client went away before the answer")                            \

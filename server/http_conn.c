@@ -34,6 +34,7 @@
 #include <unistd.h>
 
 #include "core/mem.h"
+#include "server/addresses.h"
 #include "server/problem.h"
 
 enum {
@@ -80,6 +81,10 @@ static void conn_disconnect(struct http_conn *conn)
         close(conn->fd);
         conn->fd = -1;
         conn->reading = false;
+        if (conn->address != 0) {
+            addresses_leave(conn->server->addresses, conn->address);
+            conn->address = 0;
+        }
     }
 }
 
@@ -547,8 +552,8 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
     http_conn_poll(arg);
 }
 
-/* Over max_connections: an answer without a request, then out. */
-static void conn_refuse(struct http_conn *conn)
+/* Over a limit of connections: an answer without a request, then out. */
+static void conn_refuse(struct http_conn *conn, const char *whose, unsigned limit)
 {
     struct http_server *server = conn->server;
     conn->refused = true;
@@ -563,10 +568,44 @@ static void conn_refuse(struct http_conn *conn)
     request->admin = conn->admin;
     http_conn_enter(conn, HTTP_PHASE_HANDLER);
     http_add_header(request, "Retry-After", "1");
-    problem_send(request, PROBLEM_TOO_MANY_CONNECTIONS, NULL, "This server has %u connections, which is its limit.",
-                 server->limits.max_connections);
+    problem_send(request, PROBLEM_TOO_MANY_CONNECTIONS, NULL, "%s has %u connections, which is its limit.", whose,
+                 limit);
     conn->busy = false;
     conn_settle(conn);
+}
+
+/* Counts the connection by its address. Returns false when that has too many. */
+static bool conn_count_address(struct http_conn *conn)
+{
+    struct http_server *server = conn->server;
+    struct sockaddr_storage peer;
+    socklen_t len = sizeof peer;
+    if (server->addresses == NULL || getpeername(conn->fd, (struct sockaddr *)&peer, &len) < 0) {
+        return true;
+    }
+    uint64_t key = addresses_key((const struct sockaddr *)&peer);
+    if (key == 0) {
+        return true;
+    }
+    if (!addresses_enter(server->addresses, key, server->limits.max_per_address)) {
+        return false;
+    }
+    conn->address = key;
+    return true;
+}
+
+static void conn_admit(struct http_conn *conn)
+{
+    struct http_server *server = conn->server;
+    if (server->open - server->refused > server->limits.max_connections) {
+        HTTP_COUNT(server, connections_refused, 1);
+        conn_refuse(conn, "This server", server->limits.max_connections);
+    } else if (!conn_count_address(conn)) {
+        HTTP_COUNT(server, connections_refused_address, 1);
+        conn_refuse(conn, "This address", server->limits.max_per_address);
+    } else {
+        conn_want_read(conn, true);
+    }
 }
 
 int http_conn_open(struct http_server *server, int fd, bool admin)
@@ -590,11 +629,6 @@ int http_conn_open(struct http_server *server, int fd, bool admin)
     atomic_store_explicit(&server->counters.connections_open, server->open, memory_order_relaxed);
     TAILQ_INSERT_TAIL(&server->phases[HTTP_PHASE_IDLE], conn, in_phase);
     http_conn_enter(conn, HTTP_PHASE_IDLE);
-    if (server->open - server->refused > server->limits.max_connections) {
-        HTTP_COUNT(server, connections_refused, 1);
-        conn_refuse(conn);
-    } else {
-        conn_want_read(conn, true);
-    }
+    conn_admit(conn);
     return 0;
 }

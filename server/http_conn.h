@@ -52,7 +52,8 @@ struct http_conn {
     TAILQ_ENTRY(http_conn) in_phase;
     TAILQ_ENTRY(http_conn) in_runnable;
     int64_t deadline_ms;
-    int fd; /* -1: gone, an answer is still owed by the handler */
+    uint64_t address; /* counted in the server's addresses; 0: not */
+    int fd;           /* -1: gone, an answer is still owed by the handler */
     enum http_phase phase;
     bool admin;
     bool reading;  /* read_event is added */
@@ -87,6 +88,7 @@ struct http_server {
     void *handler_arg;
     http_observer *observer;
     void *observer_arg;
+    struct addresses *addresses; /* borrowed; NULL: not counted */
 
     struct http_conn_list phases[HTTP_PHASES];
     struct http_conn_list runnable;

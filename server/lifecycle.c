@@ -29,6 +29,7 @@
 #include "core/fileio.h"
 #include "core/log.h"
 #include "core/mem.h"
+#include "server/addresses.h"
 #include "server/compaction.h"
 #include "server/http.h"
 #include "server/listener.h"
@@ -39,6 +40,7 @@
 #include "server/worker.h"
 
 enum { PUBLIC_LISTENER, ADMIN_LISTENER, MAX_WORKERS = 1024, FORCED_END_MS = 2000 };
+enum { WORKER_DESCRIPTORS = 8, OWN_DESCRIPTORS = 64 }; /* that are no connections: more than are ever open */
 
 struct daemon {
     struct service service;
@@ -123,6 +125,21 @@ static void announce_ready(struct daemon *d)
     }
 }
 
+/* Connections that no descriptor is left for wait, and are told so one by one; better the operator is. */
+static void check_descriptors(const struct serve_config *config, size_t workers)
+{
+    struct rlimit limit;
+    unsigned long long own = workers * WORKER_DESCRIPTORS + OWN_DESCRIPTORS;
+    unsigned long long needed = (unsigned long long)workers * config->limits.connections + own;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < needed) {
+        log_warn(
+            "limits.connections allows %u connections at each of %zu workers; with %llu descriptors for other things "
+            "that is %llu, and this process may open %llu: raise its limit (LimitNOFILE, ulimit -n), or lower "
+            "limits.connections",
+            config->limits.connections, workers, own, needed, (unsigned long long)limit.rlim_cur);
+    }
+}
+
 /* To all workers; takes the reference. */
 static void give_settings(struct daemon *d, struct settings *s)
 {
@@ -132,6 +149,7 @@ static void give_settings(struct daemon *d, struct settings *s)
     settings_unref(d->service.settings);
     d->service.settings = s;
     log_set_level(s->config->log_level);
+    check_descriptors(s->config, d->service.n_workers);
     if (s->needs_restart[0]) {
         log_warn("changed in the configuration, and in force after a restart: %s", s->needs_restart);
     }
@@ -392,6 +410,7 @@ static void daemon_free(struct daemon *d)
     if (d->service.control_fd >= 0) {
         close(d->service.control_fd);
     }
+    addresses_free(d->service.addresses);
     settings_unref(d->service.settings);
     settings_unref(d->started);
     mem_free(d->workers);
@@ -419,12 +438,13 @@ struct daemon *daemon_start(struct serve_config *config, const struct settings_s
     d->service.retired.wake_fd = -1;
     raise_descriptor_limit();
     if (items_init(&d->service.items, e) != 0 || !(d->compaction = compaction_new(&d->service, e)) ||
-        open_listeners(d, e) != 0 || set_up_events(d, e) != 0 || !(d->service.reload = reload_new(&d->service, e)) ||
-        start_workers(d, e) != 0) {
+        !(d->service.addresses = addresses_new(e)) || open_listeners(d, e) != 0 || set_up_events(d, e) != 0 ||
+        !(d->service.reload = reload_new(&d->service, e)) || start_workers(d, e) != 0) {
         daemon_free(d);
         return NULL;
     }
     log_info("recalld: %zu workers, libevent %s", d->service.n_workers, event_get_version());
+    check_descriptors(config, d->service.n_workers);
     reload_request(d->service.reload);
     return d;
 }

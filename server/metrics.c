@@ -203,6 +203,12 @@ static void write_items(struct service *service, struct buf *out)
                  (double)status.compactions);
 }
 
+static double max_descriptors(void)
+{
+    struct rlimit limit;
+    return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? (double)limit.rlim_cur : 0;
+}
+
 static void write_process(const struct service *service, struct buf *out)
 {
     struct rusage usage;
@@ -222,6 +228,7 @@ static void write_process(const struct service *service, struct buf *out)
     write_number(out, "process_cpu_seconds_total", "counter", "CPU time of the process", cpu);
     write_number(out, "process_resident_memory_bytes", "gauge", "Resident memory, mapped bundle pages included",
                  (double)pages * (double)sysconf(_SC_PAGESIZE));
+    write_number(out, "process_max_fds", "gauge", "Descriptors that the process may have open", max_descriptors());
     write_number(out, "process_start_time_seconds", "gauge", "When the process began", (double)service->started_at);
     write_number(out, "uptime_seconds", "gauge", "Seconds since then", difftime(time(NULL), service->started_at));
 }

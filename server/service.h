@@ -20,6 +20,7 @@
 
 enum { SERVICE_LISTENERS_MAX = 2 };
 
+struct addresses;
 struct reload;
 struct settings;
 struct worker;
@@ -35,7 +36,8 @@ struct service {
     struct reload *reload;
     struct items items;
     struct retired retired;
-    int control_fd; /* an eventfd: written by any thread when the control thread should look around */
+    struct addresses *addresses; /* that clients connect from */
+    int control_fd;              /* an eventfd: written by any thread when the control thread should look around */
 
     atomic_bool draining;         /* not ready any more */
     atomic_uint workers_serving;  /* with a snapshot */

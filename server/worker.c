@@ -45,6 +45,7 @@ static struct http_limits make_limits(const struct serve_config *config)
     limits.max_line = limits.max_line < limits.max_head ? limits.max_line : limits.max_head;
     limits.max_body = config->limits.body;
     limits.max_connections = config->limits.connections;
+    limits.max_per_address = config->limits.connections_per_address;
     limits.request_timeout_ms = (int)config->limits.request_timeout_ms;
     limits.idle_timeout_ms = (int)config->limits.idle_timeout_ms;
     limits.response_timeout_ms = (int)config->limits.response_timeout_ms;
@@ -176,6 +177,7 @@ int worker_init(struct worker *w, struct service *service, const int *listeners,
     if (!w->http) {
         return -1;
     }
+    http_server_count_addresses(w->http, service->addresses);
     http_server_observe(w->http, router_observe, w);
     if (make_window(w, e) != 0) {
         return -1;

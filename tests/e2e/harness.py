@@ -81,11 +81,11 @@ class Connection(http.client.HTTPConnection):
 class Daemon:
     """A running recalld. `arguments` as on its command line."""
 
-    def __init__(self, directory, *arguments, wait=True, env=None):
+    def __init__(self, directory, *arguments, wait=True, env=None, **more):
         self.log_path = pathlib.Path(directory) / f"recalld-{time.monotonic_ns()}.log"
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen([str(RECALLD), *map(str, arguments)], stdin=subprocess.DEVNULL,
-                                            stdout=subprocess.PIPE, stderr=log, env={**os.environ, **(env or {})})
+                                            stdout=subprocess.PIPE, stderr=log, env={**os.environ, **(env or {})}, **more)
         line = self.process.stdout.readline().decode()
         if not line.startswith("listening on "):
             self.process.wait(PATIENCE)
