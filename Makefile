@@ -63,7 +63,7 @@ LIBS_core   := -ljansson -lopenblas -lcrypto -lzstd -lz -lm
 LIBS_config := -lyaml $(LIBS_core)
 LIBS_ann     = @$(BUILD)/faiss.libs $(LIBS_core)
 LIBS_train   = -lyaml $(LIBS_ann)
-LIBS_server  = -levent -levent_pthreads -lyaml $(LIBS_ann)
+LIBS_server  = -levent -levent_pthreads -lyaml -lssl $(LIBS_ann)
 archives = $(foreach r,$(USES_$(1)),$(BUILD)/lib$(r).a)
 
 PROGRAMS := $(if $(wildcard train/main.c),$(BUILD)/recall-train) $(if $(wildcard server/main.c),$(BUILD)/recalld)
@@ -116,7 +116,7 @@ PKG_BUILD := gcc g++ libc6-dev libevent-dev libjansson-dev libopenblas-dev libss
              libzstd-dev cmake dpkg-dev xz-utils
 # what the demo (pip fetches its data), the examples and a person trying the HTTP interface need
 PKG_RUN   := ca-certificates curl python3 python3-pip
-PKG_TEST  := libcmocka-dev python3 python3-pytest
+PKG_TEST  := libcmocka-dev openssl python3 python3-pytest
 PKG_LINT  := clang-format clang-tidy shellcheck python3
 PKG_FUZZ  := clang libclang-rt-14-dev
 

@@ -34,6 +34,10 @@ static const struct param rows[] = {
     {"tokens", PARAM_PATH, AT(tokens), RELOADABLE,
      .sentence =
          "file of bearer tokens, one a line, that /recall and the other paths on listen ask for; not set: none"},
+    {"tls.certificate", PARAM_PATH, AT(tls.certificate), RELOADABLE, .need = PARAM_NEEDED_INSIDE,
+     .sentence = "file in PEM with the certificate of listen, then its chain; with it, listen speaks TLS only"},
+    {"tls.key", PARAM_PATH, AT(tls.key), RELOADABLE, .need = PARAM_NEEDED_INSIDE,
+     .sentence = "file in PEM with its private key, without a password, not readable for all"},
     {"admin.listen", PARAM_STRING, AT(admin_listen),
      .sentence =
          "address of /metrics, /model, /items and /admin; not set: they are on the public address if, and only if, "
@@ -43,6 +47,10 @@ static const struct param rows[] = {
     {"admin.without_tokens", PARAM_BOOL, AT(admin_without_tokens), RELOADABLE, .default_text = "false",
      .sentence =
          "the admin paths may be open to the network, or beside paths that need tokens, without tokens of their own"},
+    {"admin.tls.certificate", PARAM_PATH, AT(admin_tls.certificate), RELOADABLE, .need = PARAM_NEEDED_INSIDE,
+     .sentence = "the same for admin.listen"},
+    {"admin.tls.key", PARAM_PATH, AT(admin_tls.key), RELOADABLE, .need = PARAM_NEEDED_INSIDE,
+     .sentence = "the same for admin.listen"},
     {"workers", PARAM_INT, AT(workers), .default_text = "0", .min = 0, .max = 1024, .unit = "threads",
      .sentence = "threads that answer; 0: one a core"},
     {"models.default.path", PARAM_PATH, AT(model_path), RELOADABLE, .default_text = "models/current",

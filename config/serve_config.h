@@ -14,9 +14,15 @@
 #include "core/buf.h"
 #include "core/log.h"
 
+/* Files; both or neither. */
+struct serve_tls {
+    char *certificate, *key;
+};
+
 struct serve_config {
-    char *listen;              /* "127.0.0.1:8080", "[::1]:8080", "unix:/path" */
-    char *admin_listen;        /* NULL: admin paths on the public port if, and only if, that is loopback or unix */
+    char *listen;       /* "127.0.0.1:8080", "[::1]:8080", "unix:/path" */
+    char *admin_listen; /* NULL: admin paths on the public port if, and only if, that is loopback or unix */
+    struct serve_tls tls, admin_tls;
     char *tokens;              /* file of the public paths' bearer tokens; NULL: none are needed */
     char *admin_tokens;        /* of the admin paths' */
     bool admin_without_tokens; /* these may be open to the network */

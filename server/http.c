@@ -46,6 +46,7 @@ static int phase_timeout(const struct http_server *server, enum http_phase phase
     switch (phase) {
     case HTTP_PHASE_IDLE:
         return server->limits.idle_timeout_ms;
+    case HTTP_PHASE_HANDSHAKE:
     case HTTP_PHASE_REQUEST:
         return server->limits.request_timeout_ms;
     case HTTP_PHASE_RESPONSE:
@@ -187,16 +188,18 @@ static void on_pause_end(evutil_socket_t fd, short what, void *arg)
 }
 
 /* One client is told; the others wait in the queue until descriptors are free again. */
-static void descriptors_exhausted(struct http_server *server, int listening_fd)
+static void descriptors_exhausted(struct http_server *server, const struct http_listener *listener)
 {
     if (server->reserve_fd >= 0) {
         close(server->reserve_fd);
-        int fd = accept4(listening_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd >= 0) {
+        int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0 && server->tls[listener->admin] == NULL) {
             char request[4096];
             struct iovec answer = http_canned_503();
             (void)!recv(fd, request, sizeof request, MSG_DONTWAIT); /* unread input would turn close into a reset */
             (void)!send(fd, answer.iov_base, answer.iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
+        }
+        if (fd >= 0) {
             close(fd);
         }
     }
@@ -227,7 +230,7 @@ static bool accept_one(struct http_listener *listener)
     case ENOBUFS:
     case ENOMEM:
         HTTP_COUNT(server, accept_errors, 1);
-        descriptors_exhausted(server, listener->fd);
+        descriptors_exhausted(server, listener);
         return false;
     default: /* network errors of the connection that was waiting (accept(2)) */
         HTTP_COUNT(server, accept_errors, 1);
@@ -366,6 +369,11 @@ struct http_server *http_server_new(struct event_base *base, const struct http_l
 void http_server_count_addresses(struct http_server *server, struct addresses *addresses)
 {
     server->addresses = addresses;
+}
+
+void http_server_set_tls(struct http_server *server, bool admin, struct ssl_ctx_st *context)
+{
+    server->tls[admin] = context;
 }
 
 void http_server_observe(struct http_server *server, http_observer *observer, void *arg)

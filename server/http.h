@@ -85,6 +85,11 @@ int http_server_set_limits(struct http_server *server, const struct http_limits 
 struct addresses;
 void http_server_count_addresses(struct http_server *server, struct addresses *addresses);
 
+/* Optional: connections that are accepted from now on by the public listeners, or by those for admin paths, speak TLS (server/tls.h)
+ * with this context, which is borrowed until the next call; NULL: they do not. */
+struct ssl_ctx_st;
+void http_server_set_tls(struct http_server *server, bool admin, struct ssl_ctx_st *context);
+
 /* Optional; for access logs. */
 void http_server_observe(struct http_server *server, http_observer *observer, void *arg);
 
@@ -145,6 +150,8 @@ const char *http_status_text(int status);
     X(connections_open, "connections open now (gauge)")                                          \
     X(connections_refused, "connections answered 503 because of max_connections")                \
     X(connections_refused_address, "connections answered 503 because of max_per_address")        \
+    X(handshakes, "TLS handshakes completed")                                                    \
+    X(handshake_failures, "TLS handshakes that failed, or were not complete in request_timeout") \
     X(accept_errors, "failed accepts, descriptors exhausted among them")                         \
     X(requests, "requests given to the handler")                                                 \
     X(cancelled, "requests whose client went away before the answer")                            \

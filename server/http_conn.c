@@ -5,7 +5,9 @@
  * kernel how much there is to read before it reads, and hands every answer to the event loop, which turns write
  * interest on and off again. Here a keep-alive request is one recv and one sendmsg; write interest exists only while
  * the client is slower than we are. Head and body are contiguous, so that the head is parsed in place and the body
- * goes to the JSON parser as it is. (TLS will need another pair of calls in the place of recv and sendmsg, here only.)
+ * goes to the JSON parser as it is. With TLS (server/tls.h) another pair of calls stands in the place of recv and sendmsg, and
+ * a phase before the first request, the handshake; all else is the same. Rejected: OpenSSL between memory buffers, which copies
+ * every byte once more to save the one case where reading waits for writing (conn_receive).
  *
  * The input buffer belongs to an exchange, and a connection holds an exchange only while it holds input: ten thousand
  * idle connections cost their structs and nothing else. Exchanges are pooled last in, first out, so that a busy worker
@@ -36,6 +38,7 @@
 #include "core/mem.h"
 #include "server/addresses.h"
 #include "server/problem.h"
+#include "server/tls.h"
 
 enum {
     POOL_MAX = 64,    /* exchanges kept for reuse */
@@ -78,6 +81,11 @@ static void conn_disconnect(struct http_conn *conn)
     if (conn->fd >= 0) {
         event_del(&conn->read_event);
         event_del(&conn->write_event);
+        if (conn->tls != NULL) {
+            tls_end(conn->tls);
+            tls_free(conn->tls);
+            conn->tls = NULL;
+        }
         close(conn->fd);
         conn->fd = -1;
         conn->reading = false;
@@ -140,7 +148,13 @@ void http_conn_destroy(struct http_conn *conn)
 
 static void conn_want_read(struct http_conn *conn, bool wanted)
 {
-    if (wanted == conn->reading || conn->fd < 0) {
+    if (conn->fd < 0) {
+        return;
+    }
+    if (wanted && conn->tls != NULL && tls_has_input(conn->tls)) { /* of which the socket knows nothing */
+        event_active(&conn->read_event, EV_READ, 0);
+    }
+    if (wanted == conn->reading) {
         return;
     }
     if (wanted && event_add(&conn->read_event, NULL) < 0) {
@@ -157,7 +171,8 @@ static void conn_want_read(struct http_conn *conn, bool wanted)
 static ssize_t send_vector(struct http_conn *conn, struct iovec *vec, int n)
 {
     struct msghdr message = {.msg_iov = vec, .msg_iovlen = (size_t)n};
-    ssize_t sent = sendmsg(conn->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t sent =
+        conn->tls != NULL ? tls_write(conn->tls, vec, n) : sendmsg(conn->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent < 0) {
         return errno == EAGAIN || errno == EINTR ? 0 : -1;
     }
@@ -221,6 +236,9 @@ void http_conn_send(struct http_conn *conn, struct iovec *vec, int n, struct evb
 static void conn_finish(struct http_conn *conn)
 {
     conn_release(conn);
+    if (conn->tls != NULL) {
+        tls_end(conn->tls);
+    }
     if (conn->eof || !conn->linger || shutdown(conn->fd, SHUT_WR) < 0) {
         http_conn_close(conn);
         return;
@@ -263,6 +281,11 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     struct http_conn *conn = arg;
+    if (conn->out == NULL || evbuffer_get_length(conn->out) == 0) { /* it is reading, or the handshake, that waited */
+        event_del(&conn->write_event);
+        http_conn_poll(conn);
+        return;
+    }
     struct iovec vec[VECTOR_MAX];
     int n = evbuffer_peek(conn->out, -1, NULL, vec, VECTOR_MAX);
     ssize_t sent = send_vector(conn, vec, n < VECTOR_MAX ? n : VECTOR_MAX);
@@ -461,6 +484,9 @@ void http_conn_expire(struct http_conn *conn)
     case HTTP_PHASE_IDLE:
         HTTP_COUNT(conn->server, idle_timeouts, 1);
         break;
+    case HTTP_PHASE_HANDSHAKE:
+        HTTP_COUNT(conn->server, handshake_failures, 1);
+        break;
     default:
         break;
     }
@@ -511,8 +537,68 @@ static void conn_read_eof(struct http_conn *conn)
     http_conn_run(conn);
 }
 
+/* The client is told in the language it speaks. */
+static void conn_not_tls(struct http_conn *conn)
+{
+    tls_free(conn->tls);
+    conn->tls = NULL;
+    if (conn_acquire(conn) < 0) {
+        http_conn_close(conn);
+    } else {
+        conn_answer_problem(conn, 400, "This address speaks TLS: ask for https.");
+    }
+}
+
+static void conn_handshake(struct http_conn *conn)
+{
+    enum tls_step step = tls_handshake(conn->tls);
+    if (step == TLS_PLAIN_HTTP || step == TLS_FAILED) {
+        HTTP_COUNT(conn->server, handshake_failures, 1);
+    }
+    switch (step) {
+    case TLS_WANTS_READ:
+        conn_want_read(conn, true);
+        return;
+    case TLS_WANTS_WRITE:
+        conn_want_read(conn, false);
+        if (event_add(&conn->write_event, NULL) < 0) {
+            http_conn_close(conn);
+        }
+        return;
+    case TLS_DONE:
+        HTTP_COUNT(conn->server, handshakes, 1);
+        http_conn_enter(conn, conn->server->draining ? HTTP_PHASE_GRACE : HTTP_PHASE_IDLE);
+        conn_want_read(conn, true);
+        return;
+    case TLS_PLAIN_HTTP:
+        conn_not_tls(conn);
+        return;
+    case TLS_FAILED:
+        http_conn_close(conn);
+        return;
+    }
+}
+
+/* Like recv. With TLS, reading may have to wait until the socket takes something (the answer to a change of keys). */
+static ssize_t conn_receive(struct http_conn *conn, void *bytes, size_t n)
+{
+    if (conn->tls == NULL) {
+        return recv(conn->fd, bytes, n, MSG_DONTWAIT);
+    }
+    ssize_t got = tls_read(conn->tls, bytes, n);
+    if (got < 0 && errno == EAGAIN && tls_wants_write(conn->tls)) {
+        event_add(&conn->write_event, NULL);
+        errno = EAGAIN;
+    }
+    return got;
+}
+
 void http_conn_poll(struct http_conn *conn)
 {
+    if (conn->phase == HTTP_PHASE_HANDSHAKE) {
+        conn_handshake(conn);
+        return;
+    }
     if (conn->phase == HTTP_PHASE_LINGER) {
         conn_discard(conn);
         return;
@@ -526,7 +612,7 @@ void http_conn_poll(struct http_conn *conn)
     ssize_t n = -1;
     errno = EAGAIN;
     if (x->len < x->capacity) {
-        n = recv(conn->fd, x->bytes + x->len, x->capacity - x->len, MSG_DONTWAIT);
+        n = conn_receive(conn, x->bytes + x->len, x->capacity - x->len);
     }
     if (n < 0 && errno != EAGAIN && errno != EINTR) {
         conn_broken(conn);
@@ -552,13 +638,14 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
     http_conn_poll(arg);
 }
 
-/* Over a limit of connections: an answer without a request, then out. */
+/* Over a limit of connections: an answer without a request, then out. With TLS without a word: a handshake costs more than
+ * most requests. */
 static void conn_refuse(struct http_conn *conn, const char *whose, unsigned limit)
 {
     struct http_server *server = conn->server;
     conn->refused = true;
     server->refused++;
-    if (server->refused > REFUSED_MAX || conn_acquire(conn) < 0) {
+    if (server->refused > REFUSED_MAX || conn->tls != NULL || conn_acquire(conn) < 0) {
         http_conn_close(conn);
         return;
     }
@@ -620,15 +707,20 @@ int http_conn_open(struct http_server *server, int fd, bool admin)
         close(fd);
         return -1;
     }
+    if (server->tls[admin] != NULL && (conn->tls = tls_new(server->tls[admin], fd)) == NULL) {
+        mem_free(conn);
+        close(fd);
+        return -1;
+    }
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* fails on a unix socket, which needs none */
     conn->server = server;
     conn->fd = fd;
     conn->admin = admin;
-    conn->phase = HTTP_PHASE_IDLE;
+    conn->phase = conn->tls != NULL ? HTTP_PHASE_HANDSHAKE : HTTP_PHASE_IDLE;
     server->open++;
     atomic_store_explicit(&server->counters.connections_open, server->open, memory_order_relaxed);
-    TAILQ_INSERT_TAIL(&server->phases[HTTP_PHASE_IDLE], conn, in_phase);
-    http_conn_enter(conn, HTTP_PHASE_IDLE);
+    TAILQ_INSERT_TAIL(&server->phases[conn->phase], conn, in_phase);
+    http_conn_enter(conn, conn->phase);
     conn_admit(conn);
     return 0;
 }

@@ -19,13 +19,14 @@ enum { HTTP_EXTRA_MAX = 1024, HTTP_RESPONSE_HEAD_MAX = 2048, HTTP_DATE_LEN = 37 
 /* Where a connection is. Each phase is a list of the server's, in order of deadline, because all members of a phase
  * have the same timeout and join at its tail. */
 enum http_phase {
-    HTTP_PHASE_IDLE,     /* no byte of the next request yet */
-    HTTP_PHASE_REQUEST,  /* a request is arriving */
-    HTTP_PHASE_HANDLER,  /* the handler owes an answer; no deadline of ours */
-    HTTP_PHASE_RESPONSE, /* the client is taking the answer */
-    HTTP_PHASE_LINGER,   /* answered and shut for writing; what still comes is thrown away */
-    HTTP_PHASE_GRACE,    /* draining, but this one was accepted a moment ago and may be about to ask */
-    HTTP_PHASE_DEAD,     /* to be freed when the code that works on it is done */
+    HTTP_PHASE_HANDSHAKE, /* of TLS */
+    HTTP_PHASE_IDLE,      /* no byte of the next request yet */
+    HTTP_PHASE_REQUEST,   /* a request is arriving */
+    HTTP_PHASE_HANDLER,   /* the handler owes an answer; no deadline of ours */
+    HTTP_PHASE_RESPONSE,  /* the client is taking the answer */
+    HTTP_PHASE_LINGER,    /* answered and shut for writing; what still comes is thrown away */
+    HTTP_PHASE_GRACE,     /* draining, but this one was accepted a moment ago and may be about to ask */
+    HTTP_PHASE_DEAD,      /* to be freed when the code that works on it is done */
     HTTP_PHASES,
 };
 
@@ -52,8 +53,9 @@ struct http_conn {
     TAILQ_ENTRY(http_conn) in_phase;
     TAILQ_ENTRY(http_conn) in_runnable;
     int64_t deadline_ms;
-    uint64_t address; /* counted in the server's addresses; 0: not */
-    int fd;           /* -1: gone, an answer is still owed by the handler */
+    uint64_t address;   /* counted in the server's addresses; 0: not */
+    int fd;             /* -1: gone, an answer is still owed by the handler */
+    struct ssl_st *tls; /* owned; NULL: bytes go as they are */
     enum http_phase phase;
     bool admin;
     bool reading;  /* read_event is added */
@@ -88,6 +90,7 @@ struct http_server {
     void *handler_arg;
     http_observer *observer;
     void *observer_arg;
+    struct ssl_ctx_st *tls[2];   /* of the public and the admin listeners, borrowed; NULL: none */
     struct addresses *addresses; /* borrowed; NULL: not counted */
 
     struct http_conn_list phases[HTTP_PHASES];

@@ -289,6 +289,17 @@ static int open_listeners(struct daemon *d, struct err *e)
     return 0;
 }
 
+static void warn_of_clear_tokens(const struct daemon *d, const struct settings *s)
+{
+    const struct listener *public = &d->listeners[PUBLIC_LISTENER], *admin = &d->listeners[ADMIN_LISTENER];
+    if (s->tokens && !s->tls && !public->is_private) {
+        log_warn("%s: tokens are sent without encryption; set tls, or let a proxy encrypt", public->address);
+    }
+    if (s->admin_tokens && !s->admin_tls && d->n_listeners > 1 && !admin->is_private) {
+        log_warn("%s: tokens are sent without encryption; set admin.tls, or let a proxy encrypt", admin->address);
+    }
+}
+
 static struct event *add_signal(struct daemon *d, int number, event_callback_fn callback)
 {
     struct event *event = evsignal_new(d->base, number, callback, d);
@@ -445,6 +456,7 @@ struct daemon *daemon_start(struct serve_config *config, const struct settings_s
     }
     log_info("recalld: %zu workers, libevent %s", d->service.n_workers, event_get_version());
     check_descriptors(config, d->service.n_workers);
+    warn_of_clear_tokens(d, d->started);
     reload_request(d->service.reload);
     return d;
 }

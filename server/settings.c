@@ -6,6 +6,7 @@
 #include "core/log.h"
 #include "core/mem.h"
 #include "server/listener.h"
+#include "server/tls.h"
 #include "server/tokens.h"
 
 static void settings_free(struct settings *s)
@@ -13,6 +14,8 @@ static void settings_free(struct settings *s)
     serve_config_free(s->config);
     tokens_free(s->tokens);
     tokens_free(s->admin_tokens);
+    tls_context_free(s->tls);
+    tls_context_free(s->admin_tls);
     mem_free(s->needs_restart);
     mem_free(s);
 }
@@ -24,6 +27,9 @@ static int check_admin(const struct serve_config *config, struct err *e)
     bool is_private = true;
     if (config->admin_listen && listener_check(config->admin_listen, &is_private, e) != 0) {
         return -1;
+    }
+    if (config->admin_tls.certificate && !config->admin_listen) {
+        return err_set(e, "admin.tls is for admin.listen, which is not set; the admin paths have the TLS of listen");
     }
     if (config->admin_tokens || config->admin_without_tokens) {
         return 0;
@@ -49,12 +55,22 @@ static int load_tokens(const char *key, const char *path, struct tokens **tokens
     return 0;
 }
 
+static int load_tls(const char *key, const struct serve_tls *files, struct ssl_ctx_st **context, struct err *e)
+{
+    if (files->certificate && !(*context = tls_context_new(files->certificate, files->key, e))) {
+        return err_prefix(e, "%s", key);
+    }
+    return 0;
+}
+
 static int open_files(struct settings *s, struct err *e)
 {
-    return load_tokens("tokens", s->config->tokens, &s->tokens, e) != 0 ||
-                   load_tokens("admin.tokens", s->config->admin_tokens, &s->admin_tokens, e) != 0
-               ? -1
-               : 0;
+    const struct serve_config *config = s->config;
+    bool good = load_tokens("tokens", config->tokens, &s->tokens, e) == 0 &&
+                load_tokens("admin.tokens", config->admin_tokens, &s->admin_tokens, e) == 0 &&
+                load_tls("tls", &config->tls, &s->tls, e) == 0 &&
+                load_tls("admin.tls", &config->admin_tls, &s->admin_tls, e) == 0;
+    return good ? 0 : -1;
 }
 
 struct settings *settings_new(struct serve_config *config, const char *needs_restart, struct err *e)

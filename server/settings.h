@@ -23,13 +23,16 @@ struct settings_source {
     size_t n_sets;
 };
 
+struct ssl_ctx_st;
 struct tokens;
 
 struct settings {
-    struct serve_config *config; /* owned; in force */
-    char *needs_restart;         /* owned; keys whose new values wait for a restart, "listen, workers"; "": none */
-    struct tokens *tokens;       /* owned; of the public paths; NULL: none are needed */
-    struct tokens *admin_tokens; /* owned; likewise */
+    struct serve_config *config;  /* owned; in force */
+    char *needs_restart;          /* owned; keys whose new values wait for a restart, "listen, workers"; "": none */
+    struct tokens *tokens;        /* owned; of the public paths; NULL: none are needed */
+    struct tokens *admin_tokens;  /* owned; likewise */
+    struct ssl_ctx_st *tls;       /* owned; of the public listener; NULL: none */
+    struct ssl_ctx_st *admin_tls; /* owned; likewise */
     time_t loaded_at;
     atomic_uint references;
 };

@@ -98,6 +98,8 @@ static void adopt_settings(struct worker *w)
         settings_unref(s);
         return;
     }
+    http_server_set_tls(w->http, false, s->tls);
+    http_server_set_tls(w->http, true, s->admin_tls);
     http_server_set_limits(w->http, &limits, NULL); /* from a checked configuration: they are good */
     if (bench) {
         workbench_free(w->bench);
@@ -177,6 +179,8 @@ int worker_init(struct worker *w, struct service *service, const int *listeners,
     if (!w->http) {
         return -1;
     }
+    http_server_set_tls(w->http, false, w->settings->tls);
+    http_server_set_tls(w->http, true, w->settings->admin_tls);
     http_server_count_addresses(w->http, service->addresses);
     http_server_observe(w->http, router_observe, w);
     if (make_window(w, e) != 0) {

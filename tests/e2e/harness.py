@@ -51,11 +51,11 @@ class Answer:
 
 
 class Connection(http.client.HTTPConnection):
-    """To host:port, or to a unix socket."""
+    """To host:port, or to a unix socket; `tls` is an ssl.SSLContext."""
 
-    def __init__(self, address):
+    def __init__(self, address, tls=None):
         super().__init__("localhost", timeout=PATIENCE)
-        self.address = address
+        self.address, self.tls = address, tls
 
     def connect(self):
         if self.address.startswith("unix:"):
@@ -67,6 +67,8 @@ class Connection(http.client.HTTPConnection):
             self.sock = socket.create_connection((host.strip("[]"), int(port)), self.timeout)
         if self.sock.family != socket.AF_UNIX:
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.tls:
+            self.sock = self.tls.wrap_socket(self.sock, server_hostname="localhost")
 
     def call(self, method, path, body=None, headers=None):
         if body is not None and not isinstance(body, (bytes, str)):
@@ -81,7 +83,7 @@ class Connection(http.client.HTTPConnection):
 class Daemon:
     """A running recalld. `arguments` as on its command line."""
 
-    def __init__(self, directory, *arguments, wait=True, env=None, **more):
+    def __init__(self, directory, *arguments, wait=True, env=None, tls=None, **more):
         self.log_path = pathlib.Path(directory) / f"recalld-{time.monotonic_ns()}.log"
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen([str(RECALLD), *map(str, arguments)], stdin=subprocess.DEVNULL,
@@ -91,7 +93,7 @@ class Daemon:
             self.process.wait(PATIENCE)
             raise AssertionError(f"recalld did not start: {self.log}")
         self.address = line.split()[-1]
-        self.headers = {}  # of every request
+        self.headers, self.tls = {}, tls  # of every request
         if wait:
             wait_for(self.is_ready, "readyz")
 
@@ -100,7 +102,7 @@ class Daemon:
         return self.log_path.read_text(errors="replace")
 
     def connect(self, address=None):
-        return Connection(address or self.address)
+        return Connection(address or self.address, self.tls)
 
     def call(self, method, path, body=None, headers=None, address=None):
         connection = self.connect(address)
