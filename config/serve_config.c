@@ -88,6 +88,11 @@ static const struct param rows[] = {
      .min = 1, .max = HOUR, .sentence = "for a client to take one response"},
     {"limits.drain_timeout", PARAM_DURATION, AT(limits.drain_timeout_ms), RELOADABLE, .default_text = "30s", .min = 0,
      .max = HOUR, .sentence = "after SIGTERM, for requests in flight to finish"},
+    {"gzip.requests", PARAM_BOOL, AT(gzip_requests), RELOADABLE, .default_text = "true",
+     .sentence = "bodies may come with Content-Encoding: gzip; limits.body is for what they unpack to, too"},
+    {"gzip.responses", PARAM_BOOL, AT(gzip_responses), RELOADABLE, .default_text = "false",
+     .sentence =
+         "answers of 1 KiB and more are packed for clients that accept gzip; costs the worker time that others wait"},
     {"batch_window_us", PARAM_INT, AT(batch_window_us), .default_text = "0", .min = 0, .max = 1e6,
      .unit = "microseconds",
      .sentence =

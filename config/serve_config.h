@@ -42,6 +42,7 @@ struct serve_config {
         uint32_t head;                    /* bytes of request line and headers */
         uint32_t request_timeout_ms, idle_timeout_ms, response_timeout_ms, drain_timeout_ms;
     } limits;
+    bool gzip_requests, gzip_responses;
     uint32_t batch_window_us; /* 0: none */
     uint64_t drain_delay_ms;  /* after SIGTERM: not ready, still accepting */
 };

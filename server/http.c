@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "core/mem.h"
+#include "server/gzip.h"
 #include "server/http_conn.h"
 
 enum {
@@ -376,6 +377,11 @@ void http_server_set_tls(struct http_server *server, bool admin, struct ssl_ctx_
     server->tls[admin] = context;
 }
 
+void http_server_set_gzip(struct http_server *server, bool on)
+{
+    server->gzip = on;
+}
+
 void http_server_observe(struct http_server *server, http_observer *observer, void *arg)
 {
     server->observer = observer;
@@ -448,6 +454,10 @@ void http_server_free(struct http_server *server)
     if (server->body != NULL) {
         evbuffer_free(server->body);
     }
+    if (server->packed != NULL) {
+        evbuffer_free(server->packed);
+    }
+    gzip_packer_free(server->packer);
     if (server->reserve_fd >= 0) {
         close(server->reserve_fd);
     }

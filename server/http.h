@@ -90,6 +90,10 @@ void http_server_count_addresses(struct http_server *server, struct addresses *a
 struct ssl_ctx_st;
 void http_server_set_tls(struct http_server *server, bool admin, struct ssl_ctx_st *context);
 
+/* Optional: whether answers of 200 and at least HTTP_GZIP_LEAST bytes are packed for clients that accept gzip. */
+enum { HTTP_GZIP_LEAST = 1024 };
+void http_server_set_gzip(struct http_server *server, bool on);
+
 /* Optional; for access logs. */
 void http_server_observe(struct http_server *server, http_observer *observer, void *arg);
 
@@ -123,6 +127,10 @@ void http_on_cancel(struct http_request *request, void (*cancel)(struct http_req
 /* The client's address as text ("127.0.0.1:4242", "[::1]:4242", "unix"); "" when unknown. For logs. Returns `out`. */
 enum { HTTP_PEER_MAX = 64 };
 const char *http_peer(const struct http_request *request, char out[HTTP_PEER_MAX]);
+
+/* Puts other bytes (mem_array) in the body's place, and takes them: they live until the answer, and count to max_buffered.
+ * Returns 0, or -1 when that has no room for them: they are freed then. */
+int http_replace_body(struct http_request *request, char *bytes, size_t n);
 
 /* Adds a header to the answer to come. Returns 0, or -1 when name or value are not valid in HTTP or there is no room
  * (1 KiB in all): then the header is left out. Date, Content-Type, Content-Length, Connection are set by the layer. */

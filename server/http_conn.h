@@ -42,7 +42,9 @@ struct http_exchange {
     size_t start;
     size_t len;
     bool head_done; /* `head` is a complete head that waits for its body, or is being handled */
-    bool bad;       /* the HTTP layer answers this one; the connection is beyond use */
+    char *replaced; /* owned; what http_replace_body put in the body's place, or NULL */
+    size_t replaced_len;
+    bool bad; /* the HTTP layer answers this one; the connection is beyond use */
     size_t extra_len;
     char extra[HTTP_EXTRA_MAX]; /* headers added by the handler, as they go out */
     struct http_head head;
@@ -101,6 +103,9 @@ struct http_server {
     unsigned free_count;
     size_t buffered; /* bytes of buffers beyond their base size, at most max_buffered */
     struct evbuffer *body;
+    bool gzip;                  /* pack answers ... */
+    struct gzip_packer *packer; /* ... with this, made when first needed ... */
+    struct evbuffer *packed;    /* ... into this */
 
     struct http_listener listeners[HTTP_LISTENERS_MAX];
     unsigned listener_count;

@@ -26,6 +26,7 @@ static size_t base_capacity(const struct http_server *server)
 void http_exchange_free(struct http_exchange *x)
 {
     if (x != NULL) {
+        mem_free(x->replaced);
         mem_free(x->bytes);
         mem_free(x);
     }
@@ -35,6 +36,11 @@ void http_exchange_reset(struct http_exchange *x)
 {
     x->public = (struct http_request){.method_text = "", .path = "", .body = ""};
     x->cancel = NULL;
+    if (x->replaced != NULL) {
+        x->conn->server->buffered -= x->replaced_len;
+        mem_free(x->replaced);
+        x->replaced = NULL;
+    }
     x->head_done = false;
     x->bad = false;
     x->extra_len = 0;
@@ -126,6 +132,22 @@ int http_exchange_make_room(struct http_exchange *x)
     server->buffered += capacity - x->capacity;
     x->bytes = bytes;
     x->capacity = capacity;
+    return 0;
+}
+
+int http_replace_body(struct http_request *request, char *bytes, size_t n)
+{
+    struct http_exchange *x = (struct http_exchange *)request;
+    struct http_server *server = x->conn->server;
+    if (n > server->limits.max_buffered - server->buffered) {
+        mem_free(bytes);
+        return -1;
+    }
+    server->buffered += n;
+    x->replaced = bytes;
+    x->replaced_len = n;
+    request->body = bytes;
+    request->body_len = n;
     return 0;
 }
 

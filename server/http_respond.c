@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "server/gzip.h"
+
 enum { CONTENT_TYPE_MAX = 128 };
 
 static struct http_exchange *exchange_of(const struct http_request *request)
@@ -221,6 +223,37 @@ static size_t write_head(char *out, struct http_exchange *x, int status, const c
     return (size_t)(at - out);
 }
 
+/* Makes what packing needs, once. */
+static bool have_packer(struct http_server *server)
+{
+    if (server->packed == NULL) {
+        server->packed = evbuffer_new();
+    }
+    if (server->packer == NULL) {
+        server->packer = gzip_packer_new();
+    }
+    return server->packed != NULL && server->packer != NULL;
+}
+
+/* The body packed, in the server's buffer, with the headers that say so; NULL to send it as it is: the client does not want it,
+ * it is not worth it, or memory is short. */
+static struct evbuffer *pack_body(struct http_request *request, int status, struct evbuffer *body)
+{
+    struct http_server *server = exchange_of(request)->conn->server;
+    if (!server->gzip || status != 200 || evbuffer_get_length(body) < HTTP_GZIP_LEAST ||
+        http_add_header(request, "Vary", "Accept-Encoding") < 0 ||
+        !gzip_is_accepted(http_header(request, "Accept-Encoding")) || !have_packer(server)) {
+        return NULL;
+    }
+    if (gzip_pack(server->packer, body, server->packed) < 0 ||
+        http_add_header(request, "Content-Encoding", "gzip") < 0) {
+        evbuffer_drain(server->packed, evbuffer_get_length(server->packed));
+        return NULL;
+    }
+    evbuffer_drain(body, evbuffer_get_length(body));
+    return server->packed;
+}
+
 /* One answer; its body is either `bytes` or `buffer`. */
 static void respond(struct http_request *request, int status, const char *content_type, struct iovec bytes,
                     struct evbuffer *buffer)
@@ -255,11 +288,17 @@ static void respond(struct http_request *request, int status, const char *conten
 
 void http_respond(struct http_request *request, int status, const char *content_type, struct evbuffer *body)
 {
-    respond(request, status, content_type, (struct iovec){NULL, 0}, body);
+    struct evbuffer *packed = body != NULL ? pack_body(request, status, body) : NULL;
+    respond(request, status, content_type, (struct iovec){NULL, 0}, packed != NULL ? packed : body);
 }
 
 void http_respond_bytes(struct http_request *request, int status, const char *content_type, const void *bytes, size_t n)
 {
+    struct http_server *server = exchange_of(request)->conn->server;
+    if (server->gzip && status == 200 && n >= HTTP_GZIP_LEAST && evbuffer_add(server->body, bytes, n) == 0) {
+        http_respond(request, status, content_type, server->body);
+        return;
+    }
     respond(request, status, content_type, (struct iovec){(void *)(uintptr_t)bytes, n}, NULL);
 }
 

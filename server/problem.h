@@ -33,6 +33,7 @@ struct http_request;
     X(PROBLEM_METHOD_NOT_ALLOWED, 405, "method-not-allowed", "The resource does not support this method")  \
     X(PROBLEM_MEDIA_TYPE, 415, "unsupported-media-type", "The body's media type is not supported")         \
     /* bodies */                                                                                           \
+    X(PROBLEM_INVALID_CODING, 400, "invalid-content-coding", "The body's content coding is damaged")       \
     X(PROBLEM_INVALID_JSON, 400, "invalid-json", "The body is not valid JSON")                             \
     X(PROBLEM_INVALID_FIELD, 400, "invalid-field", "A field has a value that is not valid")                \
     X(PROBLEM_MISSING_FIELD, 400, "missing-field", "A required field is missing")                          \

@@ -5,6 +5,7 @@
 #include <strings.h>
 
 #include "server/access.h"
+#include "server/gzip.h"
 #include "server/handlers.h"
 #include "server/http.h"
 #include "server/metrics.h"
@@ -65,6 +66,43 @@ static const char *allowed_methods(const struct route *route)
     }
 }
 
+/* Puts what a packed body holds in its place. Returns false when the request has been answered. */
+static bool unpack_body(const struct worker *w, struct http_request *request)
+{
+    const struct serve_config *config = w->settings->config;
+    const char *coding = request->method == HTTP_POST ? http_header(request, "Content-Encoding") : NULL;
+    char *bytes;
+    size_t n;
+    if (!coding || strcasecmp(coding, "identity") == 0) {
+        return true;
+    }
+    if (!config->gzip_requests || !gzip_is_name(coding)) {
+        http_add_header(request, "Accept-Encoding", config->gzip_requests ? "gzip" : "identity");
+        problem_send(request, PROBLEM_MEDIA_TYPE, NULL, "bodies are taken %s",
+                     config->gzip_requests ? "as they are, or in the content coding gzip"
+                                           : "as they are, without a content coding");
+        return false;
+    }
+    switch (gzip_unpack(request->body, request->body_len, config->limits.body, &bytes, &n)) {
+    case GZIP_GOOD:
+        if (http_replace_body(request, bytes, n) == 0) {
+            return true;
+        }
+        break;
+    case GZIP_DAMAGED:
+        problem_send(request, PROBLEM_INVALID_CODING, NULL, "the body is not one whole gzip member");
+        return false;
+    case GZIP_TOO_LARGE:
+        problem_send(request, PROBLEM_BODY_TOO_LARGE, NULL, "unpacked, the body is larger than the limit of %llu bytes",
+                     (unsigned long long)config->limits.body);
+        return false;
+    case GZIP_NO_MEMORY:
+        break;
+    }
+    problem_send(request, PROBLEM_OUT_OF_MEMORY, NULL, "no memory to unpack the body");
+    return false;
+}
+
 static bool method_fits(const struct route *route, enum http_method method)
 {
     return method == route->method || (route->method == HTTP_GET && method == HTTP_HEAD);
@@ -76,15 +114,14 @@ void router_handle(struct http_request *request, void *arg)
     const struct route *route = find_route(w, request);
     request->user = (void *)(uintptr_t)route;
     w->request_from = worker_now_ns();
-    const char *coding = request->method == HTTP_POST ? http_header(request, "Content-Encoding") : NULL;
     if (!route) {
         problem_send(request, PROBLEM_NOT_FOUND, NULL, "nothing is served under this path here");
     } else if (route->where != ON_BOTH && !access_allow(w->settings, request, route->where == ON_ADMIN)) {
         return;
     } else if (!method_fits(route, request->method)) {
         problem_method(request, allowed_methods(route));
-    } else if (coding && strcasecmp(coding, "identity") != 0) {
-        problem_send(request, PROBLEM_MEDIA_TYPE, NULL, "bodies are taken as they are, without a content coding");
+    } else if (!unpack_body(w, request)) {
+        return;
     } else if (route->needs_model && !w->bench) {
         http_add_header(request, "Retry-After", "1");
         problem_send(request, PROBLEM_NOT_READY, NULL, "the first bundle is still being loaded");

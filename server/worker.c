@@ -100,6 +100,7 @@ static void adopt_settings(struct worker *w)
     }
     http_server_set_tls(w->http, false, s->tls);
     http_server_set_tls(w->http, true, s->admin_tls);
+    http_server_set_gzip(w->http, s->config->gzip_responses);
     http_server_set_limits(w->http, &limits, NULL); /* from a checked configuration: they are good */
     if (bench) {
         workbench_free(w->bench);
@@ -181,6 +182,7 @@ int worker_init(struct worker *w, struct service *service, const int *listeners,
     }
     http_server_set_tls(w->http, false, w->settings->tls);
     http_server_set_tls(w->http, true, w->settings->admin_tls);
+    http_server_set_gzip(w->http, w->settings->config->gzip_responses);
     http_server_count_addresses(w->http, service->addresses);
     http_server_observe(w->http, router_observe, w);
     if (make_window(w, e) != 0) {
