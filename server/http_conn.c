@@ -638,8 +638,8 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
     http_conn_poll(arg);
 }
 
-/* Over a limit of connections: an answer without a request, then out. With TLS without a word: a handshake costs more than
- * most requests. */
+/* Over a limit of connections: an answer without a request, then out. With TLS without a word: it would
+ * take a handshake. */
 static void conn_refuse(struct http_conn *conn, const char *whose, unsigned limit)
 {
     struct http_server *server = conn->server;

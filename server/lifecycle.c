@@ -37,6 +37,7 @@
 #include "server/reload.h"
 #include "server/service.h"
 #include "server/settings.h"
+#include "server/version.h"
 #include "server/worker.h"
 
 enum { PUBLIC_LISTENER, ADMIN_LISTENER, MAX_WORKERS = 1024, FORCED_END_MS = 2000 };
@@ -454,7 +455,8 @@ struct daemon *daemon_start(struct serve_config *config, const struct settings_s
         daemon_free(d);
         return NULL;
     }
-    log_info("recalld: %zu workers, libevent %s", d->service.n_workers, event_get_version());
+    char libraries[VERSION_LIBRARIES_MAX];
+    log_info("recalld " RECALLD_VERSION ": %zu workers, %s", d->service.n_workers, version_libraries(libraries));
     check_descriptors(config, d->service.n_workers);
     warn_of_clear_tokens(d, d->started);
     reload_request(d->service.reload);

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -104,10 +105,14 @@ static int parse_address(const char *address, struct endpoint_address *a, struct
     return 0;
 }
 
-/* A socket file that refuses connections is left over from a daemon that died. */
-static void remove_stale_socket(const struct endpoint_address *a)
+/* A socket file that refuses connections is left over from a daemon that died. Other files refuse them, too, and stay. */
+static int remove_stale_socket(const struct endpoint_address *a, const char *address, struct err *e)
 {
     const struct sockaddr_un *un = (const struct sockaddr_un *)(const void *)&a->storage;
+    struct stat st;
+    if (lstat(un->sun_path, &st) == 0 && !S_ISSOCK(st.st_mode)) {
+        return err_set(e, "listen %s: there is something that is no socket", address);
+    }
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd >= 0 && connect(fd, (const struct sockaddr *)&a->storage, a->length) != 0 && errno == ECONNREFUSED) {
         unlink(un->sun_path);
@@ -115,6 +120,7 @@ static void remove_stale_socket(const struct endpoint_address *a)
     if (fd >= 0) {
         close(fd);
     }
+    return 0;
 }
 
 /* The address that the kernel gave, as text. */
@@ -145,9 +151,11 @@ int listener_open(struct listener *l, const char *address, struct err *e)
     if (fd < 0) {
         return err_set(e, "listen %s: %s", address, strerror(errno));
     }
-    if (local) {
-        remove_stale_socket(&a);
-    } else {
+    if (local && remove_stale_socket(&a, address, e) != 0) {
+        close(fd);
+        return -1;
+    }
+    if (!local) {
         const int on = 1;
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     }

@@ -83,6 +83,7 @@ static int usage_error(const char *what)
 /* 0, or the exit status. */
 static int take_option(struct options *o, int option)
 {
+    char libraries[VERSION_LIBRARIES_MAX];
     switch (option) {
     case 'c':
         o->config = optarg;
@@ -103,7 +104,7 @@ static int take_option(struct options *o, int option)
         o->mode = MODE_DUMP;
         return 0;
     case 'V':
-        printf("recalld " RECALLD_VERSION "\n");
+        printf("recalld " RECALLD_VERSION " (%s)\n", version_libraries(libraries));
         o->mode = MODE_DONE;
         return 0;
     case 'h':

@@ -1,6 +1,5 @@
 #include "server/metrics.h"
 
-#include <event2/event.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -235,8 +234,10 @@ static void write_process(const struct service *service, struct buf *out)
 
 void metrics_write(struct service *service, const struct snapshot *snapshot, struct buf *out)
 {
-    write_family(out, "build_info", "gauge", "The daemon and the libevent it runs with");
-    buf_printf(out, "recalld_build_info{version=\"" RECALLD_VERSION "\",libevent=\"%s\"} 1\n", event_get_version());
+    write_family(out, "build_info", "gauge", "The daemon and the libraries it runs with");
+    buf_printf(out,
+               "recalld_build_info{version=\"" RECALLD_VERSION "\",libevent=\"%s\",openssl=\"%s\",zlib=\"%s\"} 1\n",
+               version_of_libevent(), version_of_openssl(), version_of_zlib());
     write_number(out, "ready", "gauge", "What /readyz says: 1 for 200", service_is_ready(service));
     write_number(out, "workers", "gauge", "Worker threads", (double)service->n_workers);
     write_responses(service, out);

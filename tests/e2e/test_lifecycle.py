@@ -27,6 +27,8 @@ def test_help_and_version():
     assert help_.returncode == 0 and "usage: recalld" in help_.stdout and help_.stderr == ""
     version = recalld("--version")
     assert version.returncode == 0 and version.stdout.startswith("recalld ")
+    for library in ("libevent 2.", "OpenSSL 3.", "zlib 1."):
+        assert library in version.stdout
 
 
 @pytest.mark.parametrize("arguments", [[], ["--bundle"], ["--no-such"], ["-c"], ["--bundle", "x", "left-over"],
@@ -140,6 +142,31 @@ def test_unix_sockets(start, world, tmp_path):
     assert again.returncode == 1 and "in use" in again.stderr
     assert daemon.terminate() == 0
     assert not path.exists()
+
+
+def test_a_unix_socket_for_the_admin_paths(serve, world, tmp_path):
+    path = tmp_path / "admin.sock"
+    stale = socket.socket(socket.AF_UNIX)
+    stale.bind(str(path))
+    stale.close()
+    daemon = serve(world.model_a, "--set", f"admin.listen=unix:{path}", umask=0o077)
+    assert daemon.get("/model", address=f"unix:{path}").status == 200
+    assert daemon.get("/model").status == 404
+    assert path.stat().st_mode & 0o777 == 0o700
+    assert "OpenSSL 3." in daemon.log and "zlib 1." in daemon.log
+    assert daemon.terminate() == 0
+    assert not path.exists()
+
+
+def test_a_file_in_the_place_of_a_socket_stays(world, tmp_path):
+    path = tmp_path / "precious"
+    path.write_text("data")
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    for name in (path, link, tmp_path):
+        done = recalld("--bundle", world.model_a, "--listen", f"unix:{name}")
+        assert done.returncode == 1 and "no socket" in done.stderr, done.stderr
+    assert path.read_text() == "data" and link.is_symlink()
 
 
 def test_ipv6(start, world):
