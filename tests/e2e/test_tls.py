@@ -6,6 +6,7 @@ import random
 import socket
 import ssl
 import struct
+import subprocess
 import time
 import warnings
 
@@ -175,6 +176,21 @@ def test_no_renegotiation(secure):
     done = harness.run("openssl", "s_client", "-connect", daemon.address, "-tls1_2", "-legacy_renegotiation", input="R\n",
                        check=False)
     assert "no renegotiation" in done.stderr, done.stderr
+
+
+def test_a_change_of_keys(secure):
+    daemon = secure()
+    client = subprocess.Popen(["openssl", "s_client", "-connect", daemon.address, "-tls1_3"], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    for text in (b"K\n", b"K\n", HEALTH.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")):
+        time.sleep(0.5)  # each is a command, or data, by what a read begins with
+        client.stdin.write(text)
+        client.stdin.flush()
+    output = client.stdout.read()
+    client.stdin.close()
+    client.stdout.close()
+    client.wait(harness.PATIENCE)
+    assert b"HTTP/1.1 200 " in output and b'{"status":"alive"}' in output
 
 
 def test_resumed_sessions(secure):

@@ -894,6 +894,42 @@ static void test_idle_timeout(void **state)
     stop(&f);
 }
 
+/* Shorter times hold for connections that are there; a longer one only for what begins later; bad limits for nothing. */
+static void test_other_limits(void **state)
+{
+    struct fixture f;
+    struct client c;
+    struct client d;
+    struct err e = ERR_INIT;
+    struct http_limits limits = default_limits;
+    (void)state;
+    start(&f, &limits);
+    client_open(&c, &f);
+    pump_for(&f, 20);
+    limits.idle_timeout_ms = 0;
+    assert_int_equal(http_server_set_limits(f.server, &limits, &e), -1);
+    assert_true(err_isset(&e));
+    limits.idle_timeout_ms = 100;
+    limits.max_body = 10;
+    assert_int_equal(http_server_set_limits(f.server, &limits, NULL), 0);
+    client_open(&d, &f);
+    client_send(&d, "POST / HTTP/1.1\r\n" HOST "Content-Length: 11\r\n\r\n");
+    client_expect(&d, "body-too-large");
+    client_expect_end(&c);
+    assert_int_equal(c.len, 0);
+    assert_int_equal(COUNTER(&f, idle_timeouts), 1);
+    client_close(&c);
+    client_open(&c, &f);
+    pump_for(&f, 20);
+    limits.idle_timeout_ms = 60000;
+    assert_int_equal(http_server_set_limits(f.server, &limits, NULL), 0);
+    client_expect_end(&c);
+    assert_int_equal(COUNTER(&f, idle_timeouts), 2);
+    client_close(&c);
+    client_close(&d);
+    stop(&f);
+}
+
 static void test_slow_reader(void **state)
 {
     struct fixture f;
@@ -1316,6 +1352,7 @@ int main(void)
         cmocka_unit_test(test_expect_continue),
         cmocka_unit_test(test_slow_request),
         cmocka_unit_test(test_idle_timeout),
+        cmocka_unit_test(test_other_limits),
         cmocka_unit_test(test_slow_reader),
         cmocka_unit_test(test_big_response),
         cmocka_unit_test(test_connection_cap),
