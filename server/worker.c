@@ -94,7 +94,8 @@ static struct http_limits make_limits(const struct serve_config *config)
 {
     struct http_limits limits = HTTP_LIMITS_DEFAULT;
     limits.max_head = config->limits.head;
-    limits.max_line = limits.max_line < limits.max_head ? limits.max_line : limits.max_head;
+    size_t line = limits.max_head - 4; /* a head is longer than its line by two line ends at least */
+    limits.max_line = limits.max_line < line ? limits.max_line : line;
     limits.max_body = config->limits.body;
     limits.max_connections = config->limits.connections;
     limits.request_timeout_ms = (int)config->limits.request_timeout_ms;
