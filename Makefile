@@ -119,6 +119,8 @@ PKG_RUN   := ca-certificates curl python3 python3-pip
 PKG_TEST  := libcmocka-dev python3 python3-pytest
 PKG_LINT  := clang-format clang-tidy shellcheck python3
 PKG_FUZZ  := clang libclang-rt-14-dev
+# what stands before recalld in tests/e2e/test_proxies.py and tests/chaos; apart, since these packages start services
+PKG_PROXY := haproxy nginx-light wrk
 
 # install, PACKAGES: what is missing, and nothing (no apt call, no sudo) when nothing is
 define install
@@ -134,7 +136,7 @@ define install
 	apt update && apt install -y --no-install-recommends $$missing
 endef
 
-.PHONY: deps test-deps lint-deps fuzz-deps
+.PHONY: deps test-deps lint-deps fuzz-deps proxy-deps
 deps: ## install the Debian packages and faiss (sudo only when not root); instant when there is nothing to do
 	$(call install,$(PKG_BUILD) $(PKG_RUN))
 	@ann/faiss-build.sh ensure
@@ -148,6 +150,9 @@ lint-deps:
 
 fuzz-deps: deps
 	$(call install,$(PKG_FUZZ))
+
+proxy-deps: ## install HAProxy, nginx and wrk: without them the tests behind proxies are skipped
+	$(call install,$(PKG_PROXY))
 
 # --- tests -------------------------------------------------------------------------------------------------------------
 # tests/unit/<room>/test_*.c: one cmocka program each, linked with what that room may use (never with main.c).
