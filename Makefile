@@ -284,6 +284,10 @@ fuzz: fuzz-deps ## fuzz every parser, FUZZ_SECONDS=60 each: tests/fuzz/
 chaos: all ## kill -9 recall-train at random moments, KILLS=100 times: what is published always loads
 	@RECALLD_BUILD=$(abspath $(BUILD)) tests/chaos/kill9.py $(or $(KILLS),100)
 
+.PHONY: rolling
+rolling: all proxy-deps ## restart and reload two daemons behind HAProxy, then nginx, SECONDS=60 each under load: no request may fail
+	@for p in haproxy nginx; do RECALLD_BUILD=$(abspath $(BUILD)) tests/chaos/rolling.py $(or $(SECONDS),60) --proxy $$p; done
+
 install: all ## copy programs, unit and example configurations (PREFIX=/usr/local, DESTDIR= for packagers)
 	install -d $(DESTDIR)$(PREFIX)/bin
 	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin/
