@@ -120,7 +120,7 @@ PKG_TEST  := libcmocka-dev python3 python3-pytest
 PKG_LINT  := clang-format clang-tidy shellcheck python3
 PKG_FUZZ  := clang libclang-rt-14-dev
 # what stands before recalld in tests/e2e/test_proxies.py and tests/chaos; apart, since these packages start services
-PKG_PROXY := haproxy nginx-light wrk
+PKG_PROXY := haproxy nginx-light slowhttptest wrk
 
 # install, PACKAGES: what is missing, and nothing (no apt call, no sudo) when nothing is
 define install
@@ -287,6 +287,10 @@ chaos: all ## kill -9 recall-train at random moments, KILLS=100 times: what is p
 .PHONY: rolling
 rolling: all proxy-deps ## restart and reload two daemons behind HAProxy, then nginx, SECONDS=60 each under load: no request may fail
 	@for p in haproxy nginx; do RECALLD_BUILD=$(abspath $(BUILD)) tests/chaos/rolling.py $(or $(SECONDS),60) --proxy $$p; done
+
+.PHONY: slow-clients
+slow-clients: all proxy-deps ## p99 of others under slowhttptest, idle and silent connections, SECONDS=10 each
+	@RECALLD_BUILD=$(abspath $(BUILD)) tests/chaos/slow_clients.py $(or $(SECONDS),10)
 
 install: all ## copy programs, unit and example configurations (PREFIX=/usr/local, DESTDIR= for packagers)
 	install -d $(DESTDIR)$(PREFIX)/bin

@@ -23,15 +23,6 @@ import proxies  # noqa: E402
 import rolling  # noqa: E402
 
 
-def make_bundles(directory):
-    """Two models of one made-up world."""
-    harness.run(harness.TRAIN, "synth", directory / "data", "--users", 300, "--items", 1500, "--events", 12000, "--seed", 3)
-    for seed in (1, 2):
-        harness.run(harness.TRAIN, "fit", directory / "data/train.yaml", "--set", f"output.dir={directory}/{seed}",
-                    "--set", "optimizer.epochs=1", "--set", f"seed={seed}")
-    return [(directory / name / "current").resolve() for name in ("1", "2")]
-
-
 def start_wrk(directory, address, seconds):
     if not shutil.which("wrk"):
         return None
@@ -59,7 +50,7 @@ def main():
         sys.exit(f"{arguments.proxy} is not installed: make proxy-deps")
     directory = pathlib.Path(tempfile.mkdtemp(prefix="recalld-rolling."))
     directory.chmod(0o755)
-    bundles = make_bundles(directory)
+    bundles = rolling.make_bundles(directory)
     expected = dict(rolling.answers_of(directory, bundle) for bundle in bundles)
     pair = rolling.Pair(directory, arguments.proxy, bundles)
     end = time.monotonic() + arguments.seconds

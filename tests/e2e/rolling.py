@@ -13,6 +13,15 @@ BODIES = [json.dumps(body).encode() for body in
 KNOWS_WITHIN = 2.0  # seconds: the proxy's checks see a change of /readyz (docs/examples/haproxy.cfg: 2 * 500 ms)
 
 
+def make_bundles(directory):
+    """Two models of one made-up world, for scripts outside of pytest."""
+    harness.run(harness.TRAIN, "synth", directory / "data", "--users", 300, "--items", 1500, "--events", 12000, "--seed", 3)
+    for seed in (1, 2):
+        harness.run(harness.TRAIN, "fit", directory / "data/train.yaml", "--set", f"output.dir={directory}/{seed}",
+                    "--set", "optimizer.epochs=1", "--set", f"seed={seed}")
+    return [(directory / name / "current").resolve() for name in ("1", "2")]
+
+
 def answers_of(directory, bundle):
     """Version, and what a daemon that serves nothing else answers to each of BODIES."""
     daemon = harness.Daemon(directory, "--bundle", bundle, "--listen", "127.0.0.1:0", "--workers", 1)
