@@ -447,7 +447,8 @@ static void point_at(char *pointer, size_t size, const char *key, long element)
 static int list_from_json(const json_t *list, struct value *v, struct value_scratch *scratch, long *bad)
 {
     size_t n = json_array_size(list);
-    *v = (struct value){.kind = VALUE_LIST, .list = scratch->elements + scratch->count, .count = n};
+    const struct value *elements = n > 0 ? scratch->elements + scratch->count : NULL; /* no room was made for none */
+    *v = (struct value){.kind = VALUE_LIST, .list = elements, .count = n};
     for (size_t i = 0; i < n; i++) {
         if (scalar_from_json(json_array_get(list, i), &scratch->elements[scratch->count]) < 0) {
             *bad = (long)i;

@@ -92,6 +92,28 @@ static size_t measure_depth(const char *body, size_t n)
     return deepest;
 }
 
+/* jansson's lexer takes a failed allocation for a mistake in the text, so failures are noted where they happen. */
+static json_malloc_t inner_malloc;
+static _Thread_local bool json_malloc_failed;
+
+static void *watched_malloc(size_t n)
+{
+    void *p = inner_malloc(n);
+    json_malloc_failed |= p == NULL;
+    return p;
+}
+
+void request_watch_memory(void)
+{
+    json_free_t inner_free;
+    json_malloc_t now;
+    json_get_alloc_funcs(&now, &inner_free);
+    if (now != watched_malloc) {
+        inner_malloc = now;
+        json_set_alloc_funcs(watched_malloc, inner_free);
+    }
+}
+
 json_t *request_parse(const char *body, size_t n, struct fault *f)
 {
     if (n == 0) {
@@ -103,9 +125,9 @@ json_t *request_parse(const char *body, size_t n, struct fault *f)
         return NULL;
     }
     json_error_t error;
+    json_malloc_failed = false;
     json_t *json = json_loadb(body, n, JSON_REJECT_DUPLICATES, &error);
-    /* jansson says nothing when an allocation fails, or, inside its lexer, takes it for a mistake in the text */
-    if (!json && (error.text[0] == '\0' || json_error_code(&error) == json_error_out_of_memory)) {
+    if (!json && json_malloc_failed) {
         fault_set(f, PROBLEM_OUT_OF_MEMORY, "", "no memory to read the body");
         return NULL;
     }

@@ -22,6 +22,13 @@ def make_bundles(directory):
     return [(directory / name / "current").resolve() for name in ("1", "2")]
 
 
+def point(link, target):
+    """Moves a link in one step."""
+    fresh = link.with_name(link.name + ".new")
+    fresh.symlink_to(target)
+    os.replace(fresh, link)
+
+
 def answers_of(directory, bundle):
     """Version, and what a daemon that serves nothing else answers to each of BODIES."""
     daemon = harness.Daemon(directory, "--bundle", bundle, "--listen", "127.0.0.1:0", "--workers", 1)
@@ -80,9 +87,7 @@ class Pair:
 
     def publish(self):
         self.published = 1 - self.published
-        fresh = self.directory / "current.new"
-        fresh.symlink_to(self.bundles[self.published])
-        os.replace(fresh, self.link)
+        point(self.link, self.bundles[self.published])
 
     def reload(self, n):
         state = self.daemons[n].reload()
