@@ -8,6 +8,7 @@
 
 #include "core/features.h"
 #include "core/idmap.h"
+#include "core/json.h"
 #include "core/mem.h"
 
 struct number_row {
@@ -110,7 +111,11 @@ int attribute_values(const char *text, size_t n, attribute_take *take, void *arg
         return rc;
     }
     json_error_t error;
-    json_t *value = json_loadb(text, n, JSON_DECODE_ANY, &error);
+    bool no_memory;
+    json_t *value = json_parse(text, n, JSON_DECODE_ANY, &error, &no_memory);
+    if (no_memory) {
+        return err_nomem(e);
+    }
     if (value == NULL) {
         return err_set(e, "not a JSON text: %s", error.text);
     }

@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "core/buf.h"
+#include "core/json.h"
 #include "core/mem.h"
 #include "core/topk.h"
 #include "core/vecmath.h"
@@ -110,6 +111,7 @@ static int read_manifest(struct bundle *b, struct err *e)
     int result = -1;
     size_t n = 0;
     json_error_t error;
+    bool no_memory;
     if (path == NULL) {
         err_nomem(e);
         goto out;
@@ -118,7 +120,11 @@ static int read_manifest(struct bundle *b, struct err *e)
     if (text == NULL) {
         goto out;
     }
-    b->manifest = json_loadb(text, n, JSON_REJECT_DUPLICATES, &error);
+    b->manifest = json_parse(text, n, JSON_REJECT_DUPLICATES, &error, &no_memory);
+    if (no_memory) {
+        err_nomem(e);
+        goto out;
+    }
     if (!json_is_object(b->manifest)) {
         err_set(e, "manifest.json: not a JSON object: %s", b->manifest == NULL ? error.text : "another type");
         goto out;
@@ -498,8 +504,12 @@ static int read_probes(struct probes *p, const struct bundle *b, struct err *e)
         return path == NULL ? err_nomem(e) : -1;
     }
     json_error_t error;
-    p->json = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
+    bool no_memory;
+    p->json = json_parse(text, size, JSON_REJECT_DUPLICATES, &error, &no_memory);
     mem_free(text);
+    if (no_memory) {
+        return err_nomem(e);
+    }
     json_int_t k = json_integer_value(json_object_get(p->json, "k"));
     p->n = json_array_size(json_object_get(p->json, "probes"));
     if (p->json == NULL || k < 1 || k > MAX_PROBE_K || p->n < 1 || p->n > MAX_PROBES) {

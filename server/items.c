@@ -11,6 +11,7 @@
 
 #include "ann/ann.h"
 #include "core/idmap.h"
+#include "core/json.h"
 #include "core/log.h"
 #include "server/catalog.h"
 #include "server/item_batch.h"
@@ -260,7 +261,8 @@ static int replay_item(struct replayer *r, const char *id, json_t *value, struct
         r->own++;
         return replayer_drop(r, id, value, e);
     }
-    json_t *item = json_loadb(json_string_value(value), json_string_length(value), 0, NULL);
+    bool no_memory;
+    json_t *item = json_parse(json_string_value(value), json_string_length(value), 0, NULL, &no_memory);
     if (!item) {
         return err_nomem(e);
     }

@@ -8,11 +8,11 @@
 
 #include "config/serve_config.h"
 #include "core/buf.h"
+#include "core/json.h"
 #include "core/log.h"
 #include "core/mem.h"
 #include "core/vecmath.h"
 #include "server/lifecycle.h"
-#include "server/request.h"
 #include "server/version.h"
 
 enum { EXIT_USAGE = 2, OPTION_DUMP = 256, OPTION_SET, OPTION_BUNDLE, OPTION_LISTEN, OPTION_WORKERS };
@@ -161,7 +161,7 @@ static int serve(const struct serve_config *config)
     struct err e = ERR_INIT;
     log_setup(config->log_level, true);
     json_object_seed(0); /* from the system's random source, before threads could race for it */
-    request_watch_memory();
+    json_guard_memory();
     if (blas_setup(&e) != 0) {
         return fail(&e);
     }

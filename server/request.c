@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/json.h"
 #include "server/catalog.h"
 #include "server/filter.h"
 #include "server/http.h"
@@ -92,28 +93,6 @@ static size_t measure_depth(const char *body, size_t n)
     return deepest;
 }
 
-/* jansson's lexer takes a failed allocation for a mistake in the text, so failures are noted where they happen. */
-static json_malloc_t inner_malloc;
-static _Thread_local bool json_malloc_failed;
-
-static void *watched_malloc(size_t n)
-{
-    void *p = inner_malloc(n);
-    json_malloc_failed |= p == NULL;
-    return p;
-}
-
-void request_watch_memory(void)
-{
-    json_free_t inner_free;
-    json_malloc_t now;
-    json_get_alloc_funcs(&now, &inner_free);
-    if (now != watched_malloc) {
-        inner_malloc = now;
-        json_set_alloc_funcs(watched_malloc, inner_free);
-    }
-}
-
 json_t *request_parse(const char *body, size_t n, struct fault *f)
 {
     if (n == 0) {
@@ -125,9 +104,9 @@ json_t *request_parse(const char *body, size_t n, struct fault *f)
         return NULL;
     }
     json_error_t error;
-    json_malloc_failed = false;
-    json_t *json = json_loadb(body, n, JSON_REJECT_DUPLICATES, &error);
-    if (!json && json_malloc_failed) {
+    bool no_memory;
+    json_t *json = json_parse(body, n, JSON_REJECT_DUPLICATES, &error, &no_memory);
+    if (no_memory) {
         fault_set(f, PROBLEM_OUT_OF_MEMORY, "", "no memory to read the body");
         return NULL;
     }

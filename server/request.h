@@ -49,9 +49,6 @@ struct query {
     uint64_t fields; /* bit i: attribute i of the bundle is asked for */
 };
 
-/* Lets request_parse tell a failed allocation of jansson from a mistake in the text. Call once, before there are threads. */
-void request_watch_memory(void);
-
 /* The body as a JSON object, a new reference, or NULL: depth first, then syntax, duplicates, type. */
 json_t *request_parse(const char *body, size_t n, struct fault *f);
 

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "ann/ann.h"
+#include "core/json.h"
 #include "core/mem.h"
 #include "core/schema.h"
 #include "server/catalog.h"
@@ -274,7 +275,7 @@ static void test_no_memory(void **state)
     struct fault fault;
     json_t *json = NULL;
     json_set_alloc_funcs(scarce_malloc, free);
-    request_watch_memory();
+    json_guard_memory();
     for (long n = 0; !json; n++) {
         allocations_left = n;
         json = request_parse(body, sizeof body - 1, &fault);
