@@ -97,8 +97,8 @@ class Faulty:
         return len(os.listdir(f"/proc/{self.daemon.process.pid}/fd"))
 
     def wait_for_descriptors(self, count):
-        """Connections are closed when the daemon has seen that they were."""
-        harness.wait_for(lambda: self.descriptors() == count, f"{count} descriptors", 5)
+        """No more than so many, when the daemon has seen which connections were closed."""
+        harness.wait_for(lambda: self.descriptors() <= count, f"{count} descriptors", 5)
 
     def living(self):
         """Allocations that are there when nothing is going on."""
