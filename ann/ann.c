@@ -167,6 +167,11 @@ size_t ann_effort(const struct ann *index)
     return index->effort;
 }
 
+bool ann_effort_is_free(const struct ann *index)
+{
+    return !index->engine->exact && (index->engine->has_knob == NULL || !index->engine->has_knob(index));
+}
+
 void ann_set_effort(struct ann *index, size_t effort)
 {
     index->effort = index->engine->set_effort != NULL ? index->engine->set_effort(index, effort) : 0;

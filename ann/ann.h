@@ -77,6 +77,7 @@ void ann_free(struct ann *index);
 const char *ann_engine_name(const struct ann *index);
 size_t ann_bytes(const struct ann *index);             /* memory of the index itself, without the borrowed vectors */
 size_t ann_effort(const struct ann *index);            /* the effort in force: never 0, except for flat */
+bool ann_effort_is_free(const struct ann *index);      /* it is an argument of each search, see above */
 void ann_set_effort(struct ann *index, size_t effort); /* before the index is shared between threads */
 
 /* For searches of this index, of up to max_k results. NULL without memory. Belongs to the thread that calls this: make

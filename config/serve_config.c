@@ -58,6 +58,12 @@ static const struct param rows[] = {
          "most items that POST /items adds or replaces before the next load of a bundle; memory is taken as they come"},
     {"limits.connections", PARAM_INT, AT(limits.connections), .default_text = "10000", .min = 1, .max = 1e6,
      .unit = "a worker", .sentence = "connections open at once; more are answered 503"},
+    {"limits.queue", PARAM_INT, AT(limits.queue), .default_text = "1024", .min = 1, .max = 1e6, .unit = "a worker",
+     .sentence = "requests that may wait to be computed; more are answered 503"},
+    {"limits.slow_queue", PARAM_INT, AT(limits.slow_queue), .default_text = "64", .min = 1, .max = 1e6,
+     .unit = "a worker", .sentence = "the same for requests that take long, such as batches, which wait apart"},
+    {"limits.timeout", PARAM_DURATION, AT(limits.timeout_ms), .default_text = "60s", .min = 1, .max = HOUR,
+     .sentence = "largest timeout_ms of a request"},
     {"limits.request_timeout", PARAM_DURATION, AT(limits.request_timeout_ms), .default_text = "10s", .min = 1,
      .max = HOUR, .sentence = "from a request's first byte to its last"},
     {"limits.idle_timeout", PARAM_DURATION, AT(limits.idle_timeout_ms), .default_text = "75s", .min = 1,
@@ -71,6 +77,18 @@ static const struct param rows[] = {
      .sentence =
          "how long a /recall of one user may wait for others of the same worker, to be answered together with them; 0: "
          "not at all"},
+    {"timeout", PARAM_DURATION, AT(timeout_ms), .default_text = "10s", .min = 1, .max = HOUR,
+     .sentence =
+         "a request that is still waiting, or being computed in parts, after that long is answered 503, unless its "
+         "timeout_ms says otherwise"},
+    {"degrade.wait", PARAM_DURATION, AT(degrade.wait_ms), .default_text = "20ms", .min = 1, .max = HOUR,
+     .sentence =
+         "requests that have waited longer are searched for with less effort, the least at twice as long; those that "
+         "say an effort or a recall keep it"},
+    {"degrade.recall", PARAM_FLOAT, AT(degrade.recall), .default_text = "0.8", .min = 0, .max = 1,
+     .sentence =
+         "never less effort than was measured to find this share of the true best, when the index was built; 1: never "
+         "less than usual"},
     {"drain_delay", PARAM_DURATION, AT(drain_delay_ms), .default_text = "0", .min = 0, .max = HOUR,
      .sentence =
          "after SIGTERM, how long new connections are still accepted while /readyz says no, so that load balancers "

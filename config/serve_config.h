@@ -29,11 +29,19 @@ struct serve_config {
         uint32_t list;        /* elements of a multi-valued feature or history */
         uint32_t added_items; /* of one bundle */
         uint32_t connections; /* a worker */
+        uint32_t queue;       /* requests of a worker that wait */
+        uint32_t slow_queue;  /* those of its slow lane */
+        uint32_t timeout_ms;  /* most timeout_ms of a request */
         uint32_t head;        /* bytes of request line and headers */
         uint32_t request_timeout_ms, idle_timeout_ms, response_timeout_ms, drain_timeout_ms;
     } limits;
     uint32_t batch_window_us; /* 0: none */
-    uint64_t drain_delay_ms;  /* after SIGTERM: not ready, still accepting */
+    uint32_t timeout_ms;      /* of requests that do not say one */
+    struct {
+        uint32_t wait_ms; /* from here on effort falls */
+        double recall;    /* the floor */
+    } degrade;
+    uint64_t drain_delay_ms; /* after SIGTERM: not ready, still accepting */
 };
 
 /* Reads `path` (NULL: all defaults) and applies `sets` ("key.path=value"; texts such as paths and addresses need no

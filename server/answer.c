@@ -7,6 +7,7 @@
 #include "server/answer.h"
 
 #include <event2/buffer.h>
+#include <math.h>
 #include <string.h>
 
 #include "core/log.h"
@@ -48,16 +49,39 @@ static void write_item(const struct snapshot *s, const struct scored *hit, uint6
     json_out_bytes(out, "}", 1);
 }
 
+/* Measured on one core: what HTTP, JSON, the tower and an ordinary search take, how much of the vectors a scan reads, and what an
+ * item takes in the answer. */
+static const double ORDINARY_US = 60, SCAN_BYTES_PER_US = 8000, ITEM_US = 0.25;
+
+double answer_microseconds(const struct workbench *bench, const struct query *query)
+{
+    const struct snapshot *s = bench->snapshot;
+    size_t usual = ann_effort(s->index);
+    double us = ORDINARY_US + (double)query->k * ITEM_US;
+    if (usual == 0 || query->exact || query->min_score > -INFINITY) {
+        us += (double)ann_rows_live(s->index) * s->bundle->dim * sizeof(float) / SCAN_BYTES_PER_US;
+    } else if (query->effort > usual) {
+        us += ORDINARY_US * (double)query->effort / (double)usual;
+    }
+    return us;
+}
+
 size_t answer_guess(const struct query *query)
 {
     return 128 + query->k * (query->fields ? 96 : 48);
 }
 
-static void count_answer(struct metrics *metrics, const struct ann_answer *answer)
+static bool is_degraded(const struct query *query, const struct ann_answer *answer)
+{
+    return query->degraded && answer->strategy != ANN_STRATEGY_EXACT;
+}
+
+static void count_answer(struct metrics *metrics, const struct query *query, const struct ann_answer *answer)
 {
     metric_add(answer->strategy == ANN_STRATEGY_EXACT ? &metrics->searches_exact : &metrics->searches_ann, 1);
     metric_add(&metrics->items, answer->n);
     metric_add(&metrics->incomplete, !answer->complete);
+    metric_add(&metrics->degraded, is_degraded(query, answer));
 }
 
 /* What is in use of the bench's memory. */
@@ -131,7 +155,7 @@ int answer_search(struct workbench *bench, struct metrics *metrics, const struct
         }
     } while (!ann_is_settled(s->index, generation) && ++tries < SEARCH_TRIES);
     for (size_t i = 0; i < g->n; i++) {
-        count_answer(metrics, &g->answers[i]);
+        count_answer(metrics, &queries[i], &g->answers[i]);
     }
     return 0;
 }
@@ -150,7 +174,12 @@ void answer_write(const struct snapshot *s, const struct query *query, const str
     json_out_text(out,
                   answer->complete ? "],\"complete\":true,\"strategy\":\"" : "],\"complete\":false,\"strategy\":\"");
     json_out_text(out, ann_strategy_words[answer->strategy]);
-    json_out_bytes(out, "\"", 1);
+    if (is_degraded(query, answer)) {
+        json_out_text(out, "\",\"degraded\":true,\"reason\":\"overload\",\"effort\":");
+        json_out_unsigned(out, query->effort);
+    } else {
+        json_out_text(out, "\",\"degraded\":false");
+    }
 }
 
 void answer_send(struct http_request *request, struct json_out *out, int status, const struct fault *f)

@@ -28,6 +28,9 @@ int answer_search(struct workbench *bench, struct metrics *metrics, const struct
 void answer_write(const struct snapshot *s, const struct query *query, const struct answer_group *g, size_t i,
                   struct json_out *out);
 
+/* About how long a query takes, from its request to its answer. One with a floor for scores may have to scan everything. */
+double answer_microseconds(const struct workbench *bench, const struct query *query);
+
 /* About how many bytes answer_write will write. */
 size_t answer_guess(const struct query *query);
 

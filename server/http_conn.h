@@ -150,6 +150,9 @@ void http_exchange_publish(struct http_exchange *x);        /* parsed head to `p
  * handler has the request. */
 int http_exchange_make_room(struct http_exchange *x);
 
+/* http_respond.c: NULL is fine. */
+void http_kept_free(struct http_kept *kept);
+
 /* http_respond.c: a 503 that needs no memory, for when there is none or no descriptor. */
 struct iovec http_canned_503(void);
 

@@ -26,6 +26,7 @@ static size_t base_capacity(const struct http_server *server)
 void http_exchange_free(struct http_exchange *x)
 {
     if (x != NULL) {
+        http_kept_free(x->public.kept);
         mem_free(x->bytes);
         mem_free(x);
     }
@@ -33,6 +34,7 @@ void http_exchange_free(struct http_exchange *x)
 
 void http_exchange_reset(struct http_exchange *x)
 {
+    http_kept_free(x->public.kept);
     x->public = (struct http_request){.method_text = "", .path = "", .body = ""};
     x->cancel = NULL;
     x->head_done = false;

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "core/mem.h"
+
 enum { CONTENT_TYPE_MAX = 128 };
 
 static struct http_exchange *exchange_of(const struct http_request *request)
@@ -60,9 +62,47 @@ const char *http_peer(const struct http_request *request, char out[HTTP_PEER_MAX
     return out;
 }
 
+/* Of a request that another thread answers. */
+struct http_kept {
+    int status;
+    char content_type[CONTENT_TYPE_MAX + 1];
+    struct evbuffer *body;
+};
+
 struct evbuffer *http_body(struct http_request *request)
 {
-    return exchange_of(request)->conn->server->body;
+    return request->kept ? request->kept->body : exchange_of(request)->conn->server->body;
+}
+
+int http_keep(struct http_request *request)
+{
+    struct http_kept *kept = mem_array(1, sizeof *kept);
+    if (kept == NULL || (kept->body = evbuffer_new()) == NULL) {
+        mem_free(kept);
+        return -1;
+    }
+    request->kept = kept;
+    return 0;
+}
+
+void http_kept_free(struct http_kept *kept)
+{
+    if (kept != NULL) {
+        evbuffer_free(kept->body);
+        mem_free(kept);
+    }
+}
+
+static void keep(struct http_kept *kept, int status, const char *content_type, struct iovec bytes,
+                 struct evbuffer *buffer)
+{
+    kept->status = status;
+    snprintf(kept->content_type, sizeof kept->content_type, "%s", content_type != NULL ? content_type : "");
+    if (buffer != NULL && buffer != kept->body) {
+        evbuffer_add_buffer(kept->body, buffer); /* without memory the status still says what counts */
+    } else if (buffer == NULL) {
+        evbuffer_add(kept->body, bytes.iov_base, bytes.iov_len);
+    }
 }
 
 static char *put(char *at, const char *text, size_t n)
@@ -225,6 +265,10 @@ static size_t write_head(char *out, struct http_exchange *x, int status, const c
 static void respond(struct http_request *request, int status, const char *content_type, struct iovec bytes,
                     struct evbuffer *buffer)
 {
+    if (request->kept != NULL) {
+        keep(request->kept, status, content_type, bytes, buffer);
+        return;
+    }
     struct http_exchange *x = exchange_of(request);
     struct http_conn *conn = x->conn;
     struct http_server *server = conn->server;
@@ -261,6 +305,14 @@ void http_respond(struct http_request *request, int status, const char *content_
 void http_respond_bytes(struct http_request *request, int status, const char *content_type, const void *bytes, size_t n)
 {
     respond(request, status, content_type, (struct iovec){(void *)(uintptr_t)bytes, n}, NULL);
+}
+
+void http_send_kept(struct http_request *request)
+{
+    struct http_kept *kept = request->kept;
+    request->kept = NULL;
+    respond(request, kept->status, kept->content_type, (struct iovec){NULL, 0}, kept->body);
+    http_kept_free(kept);
 }
 
 #define CANNED_BODY "{\"type\":\"urn:recalld:problem:out-of-memory\",\"title\":\"Memory is short\",\"status\":503}\n"

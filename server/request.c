@@ -122,6 +122,36 @@ json_t *request_parse(const char *body, size_t n, struct fault *f)
     return json;
 }
 
+/* A deadline of a request's own replaces the usual one. */
+static int read_timeout(const struct serve_config *config, struct http_request *request, const json_t *value,
+                        struct fault *f)
+{
+    json_int_t ms = json_integer_value(value);
+    if (!json_is_integer(value) || ms < 1) {
+        return fault_set(f, PROBLEM_INVALID_FIELD, "/timeout_ms", "must be a whole number, and at least 1");
+    }
+    if (ms > (json_int_t)config->limits.timeout_ms) {
+        return fault_set(f, PROBLEM_LIMIT_EXCEEDED, "/timeout_ms", "must be at most %u", config->limits.timeout_ms);
+    }
+    request->deadline = request->from + (uint64_t)ms * 1000000;
+    return 0;
+}
+
+json_t *request_open(const struct serve_config *config, struct http_request *request, struct fault *f)
+{
+    json_t *body = request_parse(request->body, request->body_len, f);
+    const json_t *value = json_object_get(body, "timeout_ms");
+    if (!value) {
+        return body;
+    }
+    if (read_timeout(config, request, value, f) != 0) {
+        json_decref(body);
+        return NULL;
+    }
+    json_object_del(body, "timeout_ms");
+    return body;
+}
+
 /* --- members --------------------------------------------------------------------------------------------------------*/
 
 struct reader {
@@ -300,7 +330,7 @@ static int read_member(struct reader *r, const char *name, const json_t *value, 
         }
     }
     char known[96];
-    snprintf(known, sizeof known, "%s, k, exclude, min_score, search, fields, filter", subject);
+    snprintf(known, sizeof known, "%s, k, exclude, min_score, search, fields, filter, timeout_ms", subject);
     return unknown_member(r, "", name, known);
 }
 

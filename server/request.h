@@ -46,11 +46,15 @@ struct query {
     size_t effort;   /* 0: the index's default */
     float min_score; /* -INFINITY: no floor */
     bool exact;
+    bool degraded;   /* the effort is less than the default, because others wait */
     uint64_t fields; /* bit i: attribute i of the bundle is asked for */
 };
 
 /* The body as a JSON object, a new reference, or NULL: depth first, then syntax, duplicates, type. */
 json_t *request_parse(const char *body, size_t n, struct fault *f);
+
+/* request_parse for a request that computes: its member `timeout_ms` becomes the request's deadline, and is taken out. */
+json_t *request_open(const struct serve_config *config, struct http_request *request, struct fault *f);
 
 /* What requests are checked against. */
 struct request_rules {

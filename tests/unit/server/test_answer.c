@@ -317,7 +317,7 @@ static void wait_for_answer(struct http_request *request, void *arg)
     struct fault fault;
     json_t *body = request_parse(request->body, request->body_len, &fault);
     assert_non_null(body);
-    c->waiting[c->n++] = (struct waiting){request, body, 1};
+    c->waiting[c->n++] = (struct waiting){request, body};
 }
 
 static void test_a_search_that_fails_spares_the_others(void **state)
