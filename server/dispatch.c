@@ -1,12 +1,15 @@
 /*
  * A turn of the event loop reads whatever has arrived on any connection, and then computes. As long as nothing waits, and the
- * turn has computed for less than a millisecond, a request is answered when it has been read: an idle worker answers without
- * a detour, and `turn_end`, an event that is activated behind those that are ready, costs no system call. From then on
- * requests go to the queue. It is computed from at the end of each turn, for a millisecond, or for as long as the reading before
- * took, so that a flood of requests that are refused leaves half of the time for those that are not.
+ * turn has taken less than a millisecond, a request is answered when it has been read: an idle worker answers without a
+ * detour, and `turn_end`, an event that is activated behind those that are ready, costs no system call. From then on requests go to the
+ * queue, and the worker computes from it for a millisecond at the end of each turn, and whenever it has read for a
+ * millisecond: so a flood of requests that are refused leaves half of the time for those that are not.
  *
- * Rejected: computing on other threads than the loop's (a hand-over costs more than a search), and a priority for health
- * checks (nobody knows what a connection will ask before it is read, and reading all of them takes a few milliseconds).
+ * Health checks are answered when they are read, and connections that ask for such, or have not asked anything yet, are read before
+ * others (http.h, urgent): within a few dozen events and a slice, however many connections are busy.
+ *
+ * Rejected: computing on other threads than the loop's, which costs a hand-over for each request; a thread for health checks, since nobody
+ * knows what a connection will ask before it has been accepted and read.
  *
  * What takes long goes to the slow lane: bodies that are long to parse, what the router says, and what handlers find out.
  */
@@ -123,11 +126,12 @@ static void compute_slice(struct worker *w)
 {
     struct dispatch *d = &w->dispatch;
     uint64_t begin = worker_now_ns();
-    uint64_t reading = begin - d->turn_from;
-    uint64_t slice = reading < SLICE_NS ? SLICE_NS : reading > LONGEST_SLICE_NS ? LONGEST_SLICE_NS : reading;
-    for (uint64_t now = begin; d->queue.n > 0 && now - begin < slice; now = worker_now_ns()) {
+    uint64_t now = begin;
+    while (d->queue.n > 0 && now - begin < SLICE_NS) {
         compute_next(w, now);
+        now = worker_now_ns();
     }
+    d->computed_until = now;
     metric_set(&w->metrics.queue_length, d->queue.n);
 }
 
@@ -145,7 +149,6 @@ static void on_turn_end(evutil_socket_t fd, short what, void *arg)
     compute_slice(w);
     if (d->queue.n > 0) {
         d->turn_begun = true;
-        d->turn_from = worker_now_ns();
         if (event_add(d->turn_end, &at_once) != 0) { /* no memory for a timer: without looking, then */
             event_active(d->turn_end, EV_TIMEOUT, 1);
         }
@@ -155,6 +158,7 @@ static void on_turn_end(evutil_socket_t fd, short what, void *arg)
 void dispatch_take(struct worker *w, struct http_request *request, bool slow)
 {
     struct dispatch *d = &w->dispatch;
+    uint64_t from = request->from;
     request->deadline = request->from + w->service->config->timeout_ms * UINT64_C(1000000);
     if (slow || request->body_len > SLOW_BODY) {
         take_slow(w, request);
@@ -168,10 +172,18 @@ void dispatch_take(struct worker *w, struct http_request *request, bool slow)
     if (d->queue.n == 0 && request->from - d->turn_from < SLICE_NS) {
         histogram_add(&w->metrics.wait, 0);
         router_run(w, request);
-    } else if (queue_push(&d->queue, request)) {
+        return;
+    }
+    if (d->queue.n == 0) {
+        d->computed_until = request->from;
+    }
+    if (queue_push(&d->queue, request)) {
         metric_set(&w->metrics.queue_length, d->queue.n);
     } else {
         shed(w, request);
+    }
+    if (from - d->computed_until > SLICE_NS) {
+        compute_slice(w);
     }
 }
 

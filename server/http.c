@@ -29,6 +29,7 @@
 enum {
     PAUSE_MS = 100,
     GRACE_MS = 1000,
+    ACCEPT_MOST = 32,
     TIMER_STEP_MS = 2, /* deadlines closer to each other share a wake-up */
     MAX_LIMIT_MS = 86400000,
     MAX_HEAD_LIMIT = 1 << 20,
@@ -240,9 +241,10 @@ static void on_acceptable(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     /* Several a round once there are many: a saturated worker's rounds are long, and one connection each would starve
-     * the new ones. A quarter of those it has, so that other workers get theirs. */
+     * the new ones. A quarter of those it has, so that other workers get theirs, and not so many that others wait. */
     struct http_listener *listener = arg;
-    for (size_t n = 1 + listener->server->open / 4; n > 0 && accept_one(listener); n--) {}
+    size_t many = 1 + listener->server->open / 4;
+    for (size_t n = many < ACCEPT_MOST ? many : ACCEPT_MOST; n > 0 && accept_one(listener); n--) {}
 }
 
 int http_server_accept(struct http_server *server, int listening_fd, bool admin, struct err *e)
@@ -256,6 +258,7 @@ int http_server_accept(struct http_server *server, int listening_fd, bool admin,
         event_add(&listener->event, NULL) < 0) {
         return err_set(e, "http: cannot watch the listening socket");
     }
+    event_priority_set(&listener->event, HTTP_PRIORITY_URGENT); /* where the base has priorities */
     server->listener_count++;
     return 0;
 }

@@ -62,6 +62,7 @@ struct http_request {
 
     /* For the handler to set. */
     bool close;     /* close the connection after this answer */
+    bool urgent;    /* what this connection asks is quick: its next request is to be read before those of others */
     const char *id; /* request id that problem documents repeat; NULL: none; must live until the answer */
     void *user;     /* anything; NULL at first */
 
@@ -81,6 +82,10 @@ typedef void http_handler(struct http_request *request, void *arg);
 /* Called after each answer was made, errors of the HTTP layer included: `request->path` may be "" and
  * `request->method_text` "" when the head was not understood. `body_len`: bytes of the answer's body. */
 typedef void http_observer(const struct http_request *request, int status, size_t body_len, void *arg);
+
+/* Priorities of the server's events. A base need not have any (event_base_priority_init); with these two, new connections and
+ * those that are `urgent` are read before the others. libevent's default for other events is the usual one. */
+enum { HTTP_PRIORITY_URGENT, HTTP_PRIORITY_USUAL, HTTP_PRIORITIES };
 
 /* New server on a borrowed base, or NULL with `e` set. `limits` is copied. */
 struct http_server *http_server_new(struct event_base *base, const struct http_limits *limits, http_handler *handler,

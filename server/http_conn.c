@@ -237,10 +237,20 @@ static void conn_sent(struct http_conn *conn)
     }
 }
 
+/* Without a base that has priorities this changes nothing. */
+static void conn_set_urgent(struct http_conn *conn, bool urgent)
+{
+    if (urgent != conn->urgent &&
+        event_priority_set(&conn->read_event, urgent ? HTTP_PRIORITY_URGENT : HTTP_PRIORITY_USUAL) == 0) {
+        conn->urgent = urgent;
+    }
+}
+
 /* The answer was made and given to http_conn_send. */
-void http_conn_answered(struct http_conn *conn, bool close, bool linger)
+void http_conn_answered(struct http_conn *conn, bool urgent, bool close, bool linger)
 {
     conn->served = true;
+    conn_set_urgent(conn, urgent);
     conn->closing = close;
     conn->linger = linger;
     if (conn->fd < 0) {
@@ -491,7 +501,7 @@ static void conn_out_of_memory(struct http_conn *conn)
     HTTP_COUNT(conn->server, bad_503, 1);
     conn->busy = true;
     http_conn_send(conn, &answer, 1, NULL);
-    http_conn_answered(conn, true, true);
+    http_conn_answered(conn, false, true, true);
     conn->busy = false;
     conn_settle(conn);
 }
@@ -586,6 +596,7 @@ int http_conn_open(struct http_server *server, int fd, bool admin)
     conn->fd = fd;
     conn->admin = admin;
     conn->phase = HTTP_PHASE_IDLE;
+    conn_set_urgent(conn, true);
     server->open++;
     atomic_store_explicit(&server->counters.connections_open, server->open, memory_order_relaxed);
     TAILQ_INSERT_TAIL(&server->phases[HTTP_PHASE_IDLE], conn, in_phase);

@@ -61,6 +61,7 @@ struct http_conn {
     bool eof;      /* the client sent everything it will send */
     bool refused;  /* over max_connections */
     bool served;   /* had a request before */
+    bool urgent;   /* is read before others: nothing is known of it, or what it asked last was quick */
     bool closing;  /* the answer being sent is the last ... */
     bool linger;   /* ... and input may still come that must not turn it into a reset */
     size_t lingered;
@@ -133,7 +134,7 @@ void http_conn_poll(struct http_conn *conn); /* takes what has arrived, as if th
 void http_conn_expire(struct http_conn *conn);
 void http_conn_close(struct http_conn *conn); /* now, or when `busy` ends */
 void http_conn_send(struct http_conn *conn, struct iovec *vec, int n, struct evbuffer *rest); /* rest may be NULL */
-void http_conn_answered(struct http_conn *conn, bool close, bool linger);
+void http_conn_answered(struct http_conn *conn, bool urgent, bool close, bool linger);
 void http_conn_destroy(struct http_conn *conn); /* at server's end: cancels, closes, frees */
 
 /* http_exchange.c */

@@ -278,6 +278,7 @@ static void respond(struct http_request *request, int status, const char *conten
     bool more = x->bad || x->len - x->start > request_len;
     bool ours = x->bad || request->close || server->draining;
     bool close = ours || !x->head.keep_alive || (conn->eof && !more);
+    bool urgent = request->urgent;
     bool silent = request->method == HTTP_HEAD || !status_has_body(status);
 
     if (server->observer != NULL) {
@@ -294,7 +295,7 @@ static void respond(struct http_request *request, int status, const char *conten
         x->start += request_len;
         http_exchange_reset(x);
     }
-    http_conn_answered(conn, close, ours || more);
+    http_conn_answered(conn, urgent, close, ours || more);
 }
 
 void http_respond(struct http_request *request, int status, const char *content_type, struct evbuffer *body)

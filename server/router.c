@@ -91,6 +91,7 @@ void router_handle(struct http_request *request, void *arg)
         http_add_header(request, "Retry-After", "1");
         problem_send(request, PROBLEM_NOT_READY, NULL, "the first bundle is still being loaded");
     } else if (route->pace == AT_ONCE) {
+        request->urgent = true;
         route->handler(w, request);
     } else {
         dispatch_take(w, request, route->pace == SLOWLY);
