@@ -65,9 +65,8 @@ int dispatch_check(struct worker *w, const struct http_request *request, struct 
 
 json_t *dispatch_open(struct worker *w, struct http_request *request, struct fault *f)
 {
-    uint64_t usual = request->deadline;
     json_t *body = request_open(w->service->config, request, f);
-    if (request->deadline != usual && body && dispatch_check_time(w, request, f) != 0) {
+    if (body && dispatch_check_time(w, request, f) != 0) {
         json_decref(body);
         return NULL;
     }
@@ -159,7 +158,8 @@ void dispatch_take(struct worker *w, struct http_request *request, bool slow)
 {
     struct dispatch *d = &w->dispatch;
     uint64_t from = request->from;
-    request->deadline = request->from + w->service->config->timeout_ms * UINT64_C(1000000);
+    request->deadline =
+        request->from + w->service->config->limits.timeout_ms * UINT64_C(1000000); /* see request_open */
     if (slow || request->body_len > SLOW_BODY) {
         take_slow(w, request);
         return;

@@ -45,7 +45,7 @@ int dispatch_check_time(struct worker *w, const struct http_request *request, st
 /* The same, or nobody waits for the answer any more. Asked before computing, and in between. */
 int dispatch_check(struct worker *w, const struct http_request *request, struct fault *f);
 
-/* request_open for a handler: NULL with the fault also when the request's own time is over. */
+/* request_open for a handler: NULL with the fault also when the time is over. */
 json_t *dispatch_open(struct worker *w, struct http_request *request, struct fault *f);
 
 #endif

@@ -122,7 +122,6 @@ json_t *request_parse(const char *body, size_t n, struct fault *f)
     return json;
 }
 
-/* A deadline of a request's own replaces the usual one. */
 static int read_timeout(const struct serve_config *config, struct http_request *request, const json_t *value,
                         struct fault *f)
 {
@@ -142,6 +141,8 @@ json_t *request_open(const struct serve_config *config, struct http_request *req
     json_t *body = request_parse(request->body, request->body_len, f);
     const json_t *value = json_object_get(body, "timeout_ms");
     if (!value) {
+        uint32_t most = config->limits.timeout_ms;
+        request->deadline = request->from + (config->timeout_ms < most ? config->timeout_ms : most) * UINT64_C(1000000);
         return body;
     }
     if (read_timeout(config, request, value, f) != 0) {

@@ -53,7 +53,8 @@ struct query {
 /* The body as a JSON object, a new reference, or NULL: depth first, then syntax, duplicates, type. */
 json_t *request_parse(const char *body, size_t n, struct fault *f);
 
-/* request_parse for a request that computes: its member `timeout_ms` becomes the request's deadline, and is taken out. */
+/* request_parse for a request that computes: its member `timeout_ms`, or what is configured, becomes the request's deadline. The
+ * member is taken out. */
 json_t *request_open(const struct serve_config *config, struct http_request *request, struct fault *f);
 
 /* What requests are checked against. */
