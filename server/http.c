@@ -30,6 +30,8 @@ enum {
     PAUSE_MS = 100,
     GRACE_MS = 1000,
     ACCEPT_MOST = 32,
+    URGENT_A_MS = 8,
+    URGENT_MOST = 64,
     TIMER_STEP_MS = 2, /* deadlines closer to each other share a wake-up */
     MAX_LIMIT_MS = 86400000,
     MAX_HEAD_LIMIT = 1 << 20,
@@ -40,6 +42,23 @@ int64_t http_now_ms(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Urgent connections are read before all others, so there may be few: or else those who do nothing but check, or come anew, would
+ * keep the others out. */
+bool http_server_spend_urgent(struct http_server *server)
+{
+    int64_t now = http_now_ms();
+    if (now > server->urgent_ms) {
+        int64_t more = server->urgent_left + (now - server->urgent_ms) * URGENT_A_MS;
+        server->urgent_left = more < URGENT_MOST ? (unsigned)more : URGENT_MOST;
+        server->urgent_ms = now;
+    }
+    if (server->urgent_left == 0) {
+        return false;
+    }
+    server->urgent_left--;
+    return true;
 }
 
 static int phase_timeout(const struct http_server *server, enum http_phase phase)

@@ -240,6 +240,7 @@ static void conn_sent(struct http_conn *conn)
 /* Without a base that has priorities this changes nothing. */
 static void conn_set_urgent(struct http_conn *conn, bool urgent)
 {
+    urgent = urgent && http_server_spend_urgent(conn->server);
     if (urgent != conn->urgent &&
         event_priority_set(&conn->read_event, urgent ? HTTP_PRIORITY_URGENT : HTTP_PRIORITY_USUAL) == 0) {
         conn->urgent = urgent;

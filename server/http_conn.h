@@ -104,7 +104,9 @@ struct http_server {
     struct event pause_timer;
     struct event deadline_timer;
     struct event resume_timer;
-    int64_t armed_ms; /* what deadline_timer waits for; INT64_MAX: nothing */
+    unsigned urgent_left; /* connections that may still be made urgent ... */
+    int64_t urgent_ms;    /* ... since then */
+    int64_t armed_ms;     /* what deadline_timer waits for; INT64_MAX: nothing */
 
     bool draining;
     void (*drained)(void *arg);
@@ -123,6 +125,7 @@ struct http_server {
 
 /* http.c */
 int64_t http_now_ms(void);
+bool http_server_spend_urgent(struct http_server *server);           /* whether one more connection may be urgent */
 void http_conn_enter(struct http_conn *conn, enum http_phase phase); /* moves it and sets its deadline */
 void http_conn_schedule(struct http_conn *conn); /* http_conn_run in the next turn of the event loop */
 void http_server_forget(struct http_server *server, struct http_conn *conn); /* unlinks it from everything */

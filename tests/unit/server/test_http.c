@@ -17,6 +17,7 @@
 #include <event2/event.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -44,6 +45,7 @@ struct fixture {
     int handled;
     int observed_status;
     char observed_path[64];
+    char order[32]; /* the first letters of the paths that were answered */
     bool drained;
 };
 
@@ -138,6 +140,9 @@ static void handle(struct http_request *request, void *arg)
         f->deferred[f->deferred_count++] = request;
         request->user = f;
         http_on_cancel(request, on_cancel, f);
+    } else if (strcmp(request->path, "/quick") == 0) {
+        request->urgent = true;
+        http_respond_bytes(request, 200, NULL, "quick", 5);
     } else if (strcmp(request->path, "/close") == 0) {
         request->close = true;
         http_respond(request, 200, NULL, NULL);
@@ -157,6 +162,10 @@ static void observe(const struct http_request *request, int status, size_t body_
     (void)body_len;
     f->observed_status = status;
     snprintf(f->observed_path, sizeof f->observed_path, "%s", request->path);
+    size_t n = strlen(f->order);
+    if (n + 1 < sizeof f->order) {
+        f->order[n] = request->path[0] ? request->path[1] : '?';
+    }
 }
 
 static void answer_deferred(struct fixture *f, int i, const char *text)
@@ -179,6 +188,7 @@ static void start(struct fixture *f, const struct http_limits *limits)
     f->limits = *limits;
     f->base = event_base_new();
     assert_non_null(f->base);
+    assert_int_equal(event_base_priority_init(f->base, HTTP_PRIORITIES), 0);
     f->server = http_server_new(f->base, limits, handle, f, &e);
     assert_non_null(f->server);
     http_server_observe(f->server, observe, f);
@@ -649,6 +659,128 @@ static void test_client_gone(void **state)
             stop(&f);
         }
     }
+}
+
+/* What another thread does with a request that was kept: the first letter of its query says how it answers. */
+static void *answer_kept(void *arg)
+{
+    struct http_request *request = arg;
+    http_add_header(request, "X-Kept", "yes");
+    switch (request->query[0]) {
+    case 'p':
+        problem_send(request, PROBLEM_DEADLINE, "/x", "%s", "too late");
+        break;
+    case 'b':
+        http_respond_bytes(request, 200, "text/plain", "bytes", 5);
+        break;
+    case 'e':
+        http_respond(request, 200, NULL, NULL);
+        break;
+    default:
+        evbuffer_add_printf(http_body(request), "body of %s", request->path);
+        http_respond(request, 200, "application/json", http_body(request));
+        break;
+    }
+    return NULL;
+}
+
+static void test_answers_of_another_thread(void **state)
+{
+    static const char *const wanted[][2] = {{"p", "deadline-exceeded"},
+                                            {"b", "\r\n\r\nbytes"},
+                                            {"e", "Content-Length: 0"},
+                                            {"x", "\r\n\r\nbody of /later"}};
+    struct fixture f;
+    struct client c;
+    (void)state;
+    start(&f, &default_limits);
+    client_open(&c, &f);
+    for (int i = 0; i < 4; i++) {
+        char text[100];
+        pthread_t thread;
+        snprintf(text, sizeof text, "GET /later?%s HTTP/1.1\r\n" HOST "\r\n", wanted[i][0]);
+        client_send(&c, text);
+        pump_for(&f, 5);
+        assert_int_equal(f.deferred_count, i + 1);
+        assert_int_equal(http_keep(f.deferred[i]), 0);
+        assert_int_equal(pthread_create(&thread, NULL, answer_kept, f.deferred[i]), 0);
+        client_send(&c, "GET /h"); /* meanwhile the next one begins to arrive */
+        pump_for(&f, 5);
+        pthread_join(thread, NULL);
+        client_forget(&c);
+        http_send_kept(f.deferred[i]);
+        client_expect(&c, wanted[i][1]);
+        assert_non_null(strstr(c.data, "X-Kept: yes"));
+        client_send(&c, "i HTTP/1.1\r\n" HOST "\r\n");
+        client_expect(&c, "hello");
+    }
+    client_close(&c);
+    stop(&f);
+}
+
+/* A kept answer whose client is gone, one that is never sent, and none for want of memory. */
+static void test_kept_answers_that_nobody_gets(void **state)
+{
+    struct fixture f;
+    struct client c[2];
+    (void)state;
+    start(&f, &default_limits);
+    for (int i = 0; i < 2; i++) {
+        client_open(&c[i], &f);
+        client_send(&c[i], "GET /later?b HTTP/1.1\r\n" HOST "\r\n");
+        pump_for(&f, 5);
+        mem_fail_at(1);
+        assert_int_equal(http_keep(f.deferred[i]), -1);
+        mem_fail_at(0);
+        event_alloc_fail = 1;
+        assert_int_equal(http_keep(f.deferred[i]), -1);
+        event_alloc_fail = 0;
+        assert_int_equal(http_keep(f.deferred[i]), 0);
+        answer_kept(f.deferred[i]);
+    }
+    client_close(&c[0]);
+    pump_for(&f, 5);
+    assert_true(f.deferred[0]->cancelled);
+    http_send_kept(f.deferred[0]);
+    pump_for(&f, 5);
+    assert_int_equal(http_server_connections(f.server), 1);
+    stop(&f);
+    client_close(&c[1]);
+}
+
+/* New connections, and those whose last request was quick, are read before others. */
+static void test_urgent_connections(void **state)
+{
+    enum { OTHERS = 4 };
+    struct fixture f;
+    struct client others[OTHERS], quick, fresh;
+    (void)state;
+    start(&f, &default_limits);
+    for (int i = 0; i < OTHERS; i++) {
+        client_open(&others[i], &f);
+        client_send(&others[i], "GET /hi HTTP/1.1\r\n" HOST "\r\n");
+        client_expect(&others[i], "hello");
+    }
+    client_open(&quick, &f);
+    client_send(&quick, "GET /quick HTTP/1.1\r\n" HOST "\r\n");
+    client_expect(&quick, "quick");
+    client_open(&fresh, &f);
+    pump_for(&f, 5);
+    memset(f.order, 0, sizeof f.order);
+    for (int i = 0; i < OTHERS + 2; i++) { /* without a turn of the loop in between */
+        int fd = i < OTHERS ? others[i].fd : i == OTHERS ? quick.fd : fresh.fd;
+        const char *text = i < OTHERS ? "GET /hi HTTP/1.1\r\n" HOST "\r\n" : "GET /quick HTTP/1.1\r\n" HOST "\r\n";
+        assert_int_equal(send(fd, text, strlen(text), MSG_NOSIGNAL), strlen(text));
+    }
+    pump_for(&f, 5);
+    assert_int_equal(strlen(f.order), OTHERS + 2);
+    assert_true(strspn(f.order, "q") == 2);
+    for (int i = 0; i < OTHERS; i++) {
+        client_close(&others[i]);
+    }
+    client_close(&quick);
+    client_close(&fresh);
+    stop(&f);
 }
 
 static void test_half_close(void **state)
@@ -1322,6 +1454,9 @@ int main(void)
         cmocka_unit_test(test_deferred),
         cmocka_unit_test(test_deferred_flood),
         cmocka_unit_test(test_client_gone),
+        cmocka_unit_test(test_answers_of_another_thread),
+        cmocka_unit_test(test_kept_answers_that_nobody_gets),
+        cmocka_unit_test(test_urgent_connections),
         cmocka_unit_test(test_half_close),
         cmocka_unit_test(test_abort_mid_body),
         cmocka_unit_test(test_refusals),
