@@ -49,9 +49,9 @@ static void write_item(const struct snapshot *s, const struct scored *hit, uint6
     json_out_bytes(out, "}", 1);
 }
 
-/* Measured on one core: what HTTP, JSON, the tower and an ordinary search take, how much of the vectors a scan reads, and what an
- * item takes in the answer. */
-static const double ORDINARY_US = 60, SCAN_BYTES_PER_US = 8000, ITEM_US = 0.25;
+/* As docs/benchmarks.md measured them: an ordinary search and what is around it, an item in the answer, and how much of the vectors a scan
+ * reads when they are in memory. */
+static const double ORDINARY_US = 25, ITEM_US = 0.5, SCAN_BYTES_PER_US = 11000;
 
 double answer_microseconds(const struct workbench *bench, const struct query *query)
 {

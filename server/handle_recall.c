@@ -16,7 +16,7 @@
 #include "server/window.h"
 #include "server/worker.h"
 
-enum { ORDINARY_K = 4000 }; /* results that are written in a millisecond */
+enum { ORDINARY_K = 2000 }; /* results that are written in a millisecond */
 
 _Static_assert((int)WINDOW_MOST <= (int)ANSWER_GROUP, "more are never searched together");
 
