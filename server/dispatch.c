@@ -27,9 +27,8 @@
 
 enum {
     SLICE_NS = 1000 * 1000, /* of computing, in a turn */
-    LONGEST_SLICE_NS = 4 * SLICE_NS,
-    SLOW_US = 2000,       /* what takes longer goes to the slow lane */
-    SLOW_BODY = 16 * 1024 /* so do longer bodies: parsing them takes a few tenths of a millisecond and more */
+    SLOW_US = 2000,         /* what takes longer goes to the slow lane */
+    SLOW_BODY = 16 * 1024   /* so do longer bodies: parsing them takes a few tenths of a millisecond and more */
 };
 
 static const struct timeval at_once = {0, 0};
@@ -75,18 +74,8 @@ json_t *dispatch_open(struct worker *w, struct http_request *request, struct fau
 
 /* --- the slow lane ----------------------------------------------------------------------------------------------------*/
 
-static uint64_t patience(const struct worker *w)
-{
-    return w->service->config->degrade.wait_ms * UINT64_C(1000000);
-}
-
-/* What takes long is degraded as what waits now is. */
 static void take_slow(struct worker *w, struct http_request *request)
 {
-    const struct queue *q = &w->dispatch.queue;
-    if (q->n > 0) {
-        request->degrade = queue_pressure(q, request->from - q->first->from, patience(w));
-    }
     if (!slow_lane_take(w->slow, request)) {
         shed(w, request);
     }
@@ -100,6 +89,11 @@ bool dispatch_defer(struct worker *w, struct http_request *request, double micro
     request->together = together;
     take_slow(w, request);
     return true;
+}
+
+static uint64_t patience(const struct worker *w)
+{
+    return w->service->config->degrade.wait_ms * UINT64_C(1000000);
 }
 
 /* --- turns ------------------------------------------------------------------------------------------------------------*/
@@ -161,6 +155,9 @@ void dispatch_take(struct worker *w, struct http_request *request, bool slow)
     request->deadline =
         request->from + w->service->config->limits.timeout_ms * UINT64_C(1000000); /* see request_open */
     if (slow || request->body_len > SLOW_BODY) {
+        if (d->queue.n > 0) { /* degraded as what waits now is */
+            request->degrade = queue_pressure(&d->queue, from - d->queue.first->from, patience(w));
+        }
         take_slow(w, request);
         return;
     }
