@@ -5,11 +5,13 @@
  * queue, and the worker computes from it for a millisecond at the end of each turn, and whenever it has read for a
  * millisecond: so a flood of requests that are refused leaves half of the time for those that are not.
  *
- * Health checks are answered when they are read, and connections that ask for such, or have not asked anything yet, are read before
- * others (http.h, urgent): within a few dozen events and a slice, however many connections are busy.
+ * Health checks are answered when they are read. After each slice the worker looks at new connections and at those that asked for such a
+ * thing last (http.h, urgent), so they wait for two milliseconds or so, however many connections are busy.
  *
  * Rejected: computing on other threads than the loop's, which costs a hand-over for each request; a thread for health checks, since nobody
- * knows what a connection will ask before it has been accepted and read.
+ * knows what a connection will ask before it has been accepted and read; libevent's priorities, with a limit of events in a row:
+ * after each such row it asks the kernel again for all that is ready, which with thousands of connections costs more than refusing
+ * them.
  *
  * What takes long goes to the slow lane: bodies that are long to parse, what the router says, and what handlers find out.
  */
@@ -124,8 +126,11 @@ static void compute_slice(struct worker *w)
         compute_next(w, now);
         now = worker_now_ns();
     }
-    d->computed_until = now;
     metric_set(&w->metrics.queue_length, d->queue.n);
+    d->computing = true; /* no slice while others are read */
+    http_server_poll_urgent(w->http);
+    d->computing = false;
+    d->computed_until = worker_now_ns();
 }
 
 /* When requests are left, the next turn only looks at what has become readable, and ends here again. */
@@ -179,7 +184,7 @@ void dispatch_take(struct worker *w, struct http_request *request, bool slow)
     } else {
         shed(w, request);
     }
-    if (from - d->computed_until > SLICE_NS) {
+    if (!d->computing && from - d->computed_until > SLICE_NS) {
         compute_slice(w);
     }
 }

@@ -22,9 +22,10 @@ struct worker;
 
 struct dispatch {
     struct queue queue;
-    struct event *turn_end;  /* runs when everything that was readable has been read */
-    bool turn_begun;         /* and turn_end will run */
-    uint64_t turn_from;      /* when the turn's first request was complete, in ns */
+    struct event *turn_end; /* runs when everything that was readable has been read */
+    bool turn_begun;        /* and turn_end will run */
+    uint64_t turn_from;     /* when the turn's first request was complete, in ns */
+    bool computing;
     uint64_t computed_until; /* while requests wait: since when the worker only reads */
 };
 

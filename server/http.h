@@ -61,8 +61,8 @@ struct http_request {
         cancelled; /* the client closed its side: nobody may be waiting; still to be answered, as cheaply as possible */
 
     /* For the handler to set. */
-    bool close;     /* close the connection after this answer */
-    bool urgent;    /* what this connection asks is quick: its next request is to be read before those of others */
+    bool close;  /* close the connection after this answer */
+    bool urgent; /* what this connection asks is quick, and should not wait for others: see http_server_poll_urgent */
     const char *id; /* request id that problem documents repeat; NULL: none; must live until the answer */
     void *user;     /* anything; NULL at first */
 
@@ -83,10 +83,6 @@ typedef void http_handler(struct http_request *request, void *arg);
  * `request->method_text` "" when the head was not understood. `body_len`: bytes of the answer's body. */
 typedef void http_observer(const struct http_request *request, int status, size_t body_len, void *arg);
 
-/* Priorities of the server's events. A base need not have any (event_base_priority_init); with these two, new connections and
- * those that are `urgent` are read before the others. libevent's default for other events is the usual one. */
-enum { HTTP_PRIORITY_URGENT, HTTP_PRIORITY_USUAL, HTTP_PRIORITIES };
-
 /* New server on a borrowed base, or NULL with `e` set. `limits` is copied. */
 struct http_server *http_server_new(struct event_base *base, const struct http_limits *limits, http_handler *handler,
                                     void *arg, struct err *e);
@@ -101,6 +97,10 @@ int http_server_accept(struct http_server *server, int listening_fd, bool admin,
 
 /* Takes over a connected socket as if it had been accepted (tests, inetd). Closes it on failure. Returns 0 or -1. */
 int http_server_adopt(struct http_server *server, int fd, bool admin);
+
+/* Takes new connections, some, and what has arrived on them and on those whose last request was `urgent`, as if the event loop had come round
+ * to these alone: for who keeps it busy for long. Not from a handler that has taken http_body and not answered yet; handlers are called. */
+void http_server_poll_urgent(struct http_server *server);
 
 /* Stops accepting (after what already waits in the listeners' queues was taken), closes idle connections, marks every
  * further answer `Connection: close`. `done`, when not NULL, is called once from the event loop when no connection is

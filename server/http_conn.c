@@ -237,21 +237,11 @@ static void conn_sent(struct http_conn *conn)
     }
 }
 
-/* Without a base that has priorities this changes nothing. */
-static void conn_set_urgent(struct http_conn *conn, bool urgent)
-{
-    urgent = urgent && http_server_spend_urgent(conn->server);
-    if (urgent != conn->urgent &&
-        event_priority_set(&conn->read_event, urgent ? HTTP_PRIORITY_URGENT : HTTP_PRIORITY_USUAL) == 0) {
-        conn->urgent = urgent;
-    }
-}
-
 /* The answer was made and given to http_conn_send. */
 void http_conn_answered(struct http_conn *conn, bool urgent, bool close, bool linger)
 {
     conn->served = true;
-    conn_set_urgent(conn, urgent);
+    http_conn_set_urgent(conn, urgent);
     conn->closing = close;
     conn->linger = linger;
     if (conn->fd < 0) {
@@ -597,7 +587,7 @@ int http_conn_open(struct http_server *server, int fd, bool admin)
     conn->fd = fd;
     conn->admin = admin;
     conn->phase = HTTP_PHASE_IDLE;
-    conn_set_urgent(conn, true);
+    http_conn_set_urgent(conn, true);
     server->open++;
     atomic_store_explicit(&server->counters.connections_open, server->open, memory_order_relaxed);
     TAILQ_INSERT_TAIL(&server->phases[HTTP_PHASE_IDLE], conn, in_phase);

@@ -51,6 +51,7 @@ struct http_conn {
     struct http_server *server;
     TAILQ_ENTRY(http_conn) in_phase;
     TAILQ_ENTRY(http_conn) in_runnable;
+    TAILQ_ENTRY(http_conn) in_urgent;
     int64_t deadline_ms;
     int fd; /* -1: gone, an answer is still owed by the handler */
     enum http_phase phase;
@@ -61,7 +62,7 @@ struct http_conn {
     bool eof;      /* the client sent everything it will send */
     bool refused;  /* over max_connections */
     bool served;   /* had a request before */
-    bool urgent;   /* is read before others: nothing is known of it, or what it asked last was quick */
+    bool urgent;   /* on the server's list of these: it is new, or what it asked last was quick */
     bool closing;  /* the answer being sent is the last ... */
     bool linger;   /* ... and input may still come that must not turn it into a reset */
     size_t lingered;
@@ -78,6 +79,7 @@ struct http_listener {
     struct event event;
     int fd; /* borrowed */
     bool admin;
+    unsigned many; /* connections to accept at the next wake-up */
 };
 
 struct http_server {
@@ -91,6 +93,8 @@ struct http_server {
 
     struct http_conn_list phases[HTTP_PHASES];
     struct http_conn_list runnable;
+    struct http_conn_list urgent; /* the latest ones, [n_urgent] */
+    unsigned n_urgent;
     size_t open;    /* connections, refused ones included */
     size_t refused; /* those only here to be told 503 */
     struct http_exchange *free_exchanges;
@@ -104,9 +108,7 @@ struct http_server {
     struct event pause_timer;
     struct event deadline_timer;
     struct event resume_timer;
-    unsigned urgent_left; /* connections that may still be made urgent ... */
-    int64_t urgent_ms;    /* ... since then */
-    int64_t armed_ms;     /* what deadline_timer waits for; INT64_MAX: nothing */
+    int64_t armed_ms; /* what deadline_timer waits for; INT64_MAX: nothing */
 
     bool draining;
     void (*drained)(void *arg);
@@ -127,6 +129,7 @@ struct http_server {
 int64_t http_now_ms(void);
 bool http_server_spend_urgent(struct http_server *server);           /* whether one more connection may be urgent */
 void http_conn_enter(struct http_conn *conn, enum http_phase phase); /* moves it and sets its deadline */
+void http_conn_set_urgent(struct http_conn *conn, bool urgent);
 void http_conn_schedule(struct http_conn *conn); /* http_conn_run in the next turn of the event loop */
 void http_server_forget(struct http_server *server, struct http_conn *conn); /* unlinks it from everything */
 

@@ -30,8 +30,6 @@
 #include "server/window.h"
 #include "server/workbench.h"
 
-enum { EVENTS_AT_ONCE = 64 };
-
 uint64_t worker_now_ns(void)
 {
     struct timespec now;
@@ -121,21 +119,15 @@ static int make_window(struct worker *w, struct err *e)
     return w->window ? 0 : -1;
 }
 
-/* An event_base for one thread: no locks, and no clock beside the monotonic one. Of two priorities, so that new connections and those of
- * health checks are read before others; it looks for them after so many events of the others at the latest. */
+/* An event_base for one thread: no locks, and no clock beside the monotonic one. */
 static struct event_base *make_base(void)
 {
     struct event_base *base = NULL;
     struct event_config *config = event_config_new();
     if (config) {
         event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
-        event_config_set_max_dispatch_interval(config, NULL, EVENTS_AT_ONCE, HTTP_PRIORITY_USUAL);
         base = event_base_new_with_config(config);
         event_config_free(config);
-    }
-    if (base && event_base_priority_init(base, HTTP_PRIORITIES) != 0) {
-        event_base_free(base);
-        return NULL;
     }
     return base;
 }
@@ -153,7 +145,6 @@ int worker_init(struct worker *w, struct service *service, const int *listeners,
     if (!w->wake_event || event_add(w->wake_event, NULL) != 0) {
         return err_nomem(e);
     }
-    event_priority_set(w->wake_event, HTTP_PRIORITY_URGENT);
     const struct http_limits limits = make_limits(service->config);
     w->http = http_server_new(w->base, &limits, router_handle, w, e);
     if (!w->http) {

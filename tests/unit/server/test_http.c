@@ -188,7 +188,6 @@ static void start(struct fixture *f, const struct http_limits *limits)
     f->limits = *limits;
     f->base = event_base_new();
     assert_non_null(f->base);
-    assert_int_equal(event_base_priority_init(f->base, HTTP_PRIORITIES), 0);
     f->server = http_server_new(f->base, limits, handle, f, &e);
     assert_non_null(f->server);
     http_server_observe(f->server, observe, f);
@@ -748,38 +747,56 @@ static void test_kept_answers_that_nobody_gets(void **state)
     client_close(&c[1]);
 }
 
-/* New connections, and those whose last request was quick, are read before others. */
+/* Waiting ones are read without the loop if they are new, or their last request was quick. */
 static void test_urgent_connections(void **state)
 {
-    enum { OTHERS = 4 };
+    enum { OTHERS = 4, NEW = 40 };
     struct fixture f;
-    struct client others[OTHERS], quick, fresh;
+    struct client others[OTHERS], quick, fresh[NEW];
+    static const char ordinary[] = "GET /hi HTTP/1.1\r\n" HOST "\r\n";
+    static const char urgent[] = "GET /quick HTTP/1.1\r\n" HOST "\r\n";
+    struct http_limits limits = default_limits;
     (void)state;
-    start(&f, &default_limits);
+    limits.max_connections = OTHERS + 1 + NEW;
+    start(&f, &limits);
     for (int i = 0; i < OTHERS; i++) {
         client_open(&others[i], &f);
-        client_send(&others[i], "GET /hi HTTP/1.1\r\n" HOST "\r\n");
+        client_send(&others[i], ordinary);
         client_expect(&others[i], "hello");
     }
     client_open(&quick, &f);
-    client_send(&quick, "GET /quick HTTP/1.1\r\n" HOST "\r\n");
+    client_send(&quick, urgent);
     client_expect(&quick, "quick");
-    client_open(&fresh, &f);
-    pump_for(&f, 5);
     memset(f.order, 0, sizeof f.order);
-    for (int i = 0; i < OTHERS + 2; i++) { /* without a turn of the loop in between */
-        int fd = i < OTHERS ? others[i].fd : i == OTHERS ? quick.fd : fresh.fd;
-        const char *text = i < OTHERS ? "GET /hi HTTP/1.1\r\n" HOST "\r\n" : "GET /quick HTTP/1.1\r\n" HOST "\r\n";
-        assert_int_equal(send(fd, text, strlen(text), MSG_NOSIGNAL), strlen(text));
+    for (int i = 0; i < OTHERS; i++) {
+        assert_int_equal(send(others[i].fd, ordinary, sizeof ordinary - 1, MSG_NOSIGNAL), sizeof ordinary - 1);
+    }
+    assert_int_equal(send(quick.fd, urgent, sizeof urgent - 1, MSG_NOSIGNAL), sizeof urgent - 1);
+    client_open(&fresh[0], &f);
+    assert_int_equal(send(fresh[0].fd, "GET /204 HTTP/1.1\r\n" HOST "\r\n", 33, MSG_NOSIGNAL), 33);
+    http_server_poll_urgent(f.server);
+    assert_string_equal(f.order, "2q");
+    http_server_poll_urgent(f.server);
+    assert_string_equal(f.order, "2q");
+    pump_for(&f, 5);
+    assert_string_equal(f.order, "2qhhhh");
+    for (int i = 1; i < NEW; i++) { /* more than there is room for push the others off the list */
+        client_open(&fresh[i], &f);
+        http_server_poll_urgent(f.server);
     }
     pump_for(&f, 5);
-    assert_int_equal(strlen(f.order), OTHERS + 2);
-    assert_true(strspn(f.order, "q") == 2);
+    assert_int_equal(send(quick.fd, urgent, sizeof urgent - 1, MSG_NOSIGNAL), sizeof urgent - 1);
+    http_server_poll_urgent(f.server);
+    assert_string_equal(f.order, "2qhhhh");
+    pump_for(&f, 5);
+    assert_string_equal(f.order, "2qhhhhq");
     for (int i = 0; i < OTHERS; i++) {
         client_close(&others[i]);
     }
+    for (int i = 0; i < NEW; i++) {
+        client_close(&fresh[i]);
+    }
     client_close(&quick);
-    client_close(&fresh);
     stop(&f);
 }
 
