@@ -11,6 +11,7 @@
 #include "server/slow_lane.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -142,7 +143,9 @@ static bool wait_for_news(struct slow_lane *lane)
 static void *slow_lane_main(void *arg)
 {
     struct slow_lane *lane = arg;
-    setpriority(PRIO_PROCESS, (id_t)gettid(), SLOW_NICE); /* Linux: of this thread */
+    /* Linux: of this thread. Without the first, one that began with a real-time priority would keep it. */
+    sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0});
+    setpriority(PRIO_PROCESS, (id_t)gettid(), SLOW_NICE);
     while (wait_for_news(lane)) {
         take_over(lane);
         compute_some(lane);
