@@ -127,7 +127,6 @@ struct http_server {
 
 /* http.c */
 int64_t http_now_ms(void);
-bool http_server_spend_urgent(struct http_server *server);           /* whether one more connection may be urgent */
 void http_conn_enter(struct http_conn *conn, enum http_phase phase); /* moves it and sets its deadline */
 void http_conn_set_urgent(struct http_conn *conn, bool urgent);
 void http_conn_schedule(struct http_conn *conn); /* http_conn_run in the next turn of the event loop */
