@@ -300,7 +300,7 @@ def test_a_batch_that_nobody_waits_for_ends(one):
 
 def small(count, *own):
     """Requests that the index answers; every tenth has one of `own`."""
-    return [ask(user % 300, k=10, **(own[user // 10 % len(own)] if own and user % 10 == 0 else {})) for user in range(count)]
+    return [ask(user % 300, k=100, **(own[user // 10 % len(own)] if own and user % 10 == 0 else {})) for user in range(count)]
 
 
 def efforts(answers):
@@ -316,7 +316,7 @@ def test_effort_falls_while_requests_wait_and_comes_back(one):
     assert degraded and len(degraded) < len(answers)
     for answer in degraded:
         assert answer["reason"] == "overload" and 1 <= answer["effort"] < usual
-        assert answer["complete"] and len(answer["items"]) == 10 and answer["strategy"] == "ann"
+        assert answer["complete"] and len(answer["items"]) == 100 and answer["strategy"] == "ann"
     assert not any(answer.json["degraded"] for answer in answers[::10])  # they said what they want
     assert count(daemon, "degraded_answers_total") == len(degraded)
     again = daemon.post("/recall", ask(k=10)).json
