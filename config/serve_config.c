@@ -25,9 +25,9 @@ static const char *const log_level_words[] = {"error", "warn", "info", "debug", 
 
 static const struct param rows[] = {
     {"listen", PARAM_STRING, AT(listen), .default_text = "127.0.0.1:8080",
-     .sentence =
-         "address of /recall, /similar, /embed and the health checks: HOST:PORT, [IPV6]:PORT or unix:/path; port 0 "
-         "takes a free one"},
+     .sentence = "address of /recall, /similar, /score, /embed and the health checks: HOST:PORT, [IPV6]:PORT or "
+                 "unix:/path; port 0 "
+                 "takes a free one"},
     {"admin.listen", PARAM_STRING, AT(admin_listen),
      .sentence =
          "address of /metrics, /model, /items and /admin; not set: they are on the public address if, and only if, "
@@ -48,6 +48,8 @@ static const struct param rows[] = {
      .sentence = "most requests, or items to add, in one body"},
     {"limits.exclude", PARAM_INT, AT(limits.exclude), .default_text = "100000", .min = 0, .max = 1e8, .unit = "ids",
      .sentence = "most ids one request may exclude"},
+    {"limits.score", PARAM_INT, AT(limits.score), .default_text = "10000", .min = 1, .max = 1e6, .unit = "ids",
+     .sentence = "most items one request of /score may name"},
     {"limits.effort", PARAM_INT, AT(limits.effort), .default_text = "10000", .min = 1, .max = 1e7,
      .sentence = "largest search.effort of a request"},
     {"limits.list", PARAM_INT, AT(limits.list), .default_text = "10000", .min = 1, .max = 1e7, .unit = "elements",

@@ -25,6 +25,7 @@ struct serve_config {
         uint32_t k;           /* results a request */
         uint32_t batch;       /* requests in one body */
         uint32_t exclude;     /* ids excluded a request */
+        uint32_t score;       /* ids scored a request */
         uint32_t effort;      /* search.effort */
         uint32_t list;        /* elements of a multi-valued feature or history */
         uint32_t added_items; /* of one bundle */

@@ -19,7 +19,7 @@
 enum { SEARCH_TRIES = 3 };
 
 /* ,"fields":{"category":"a","price":1.5}: attribute values are kept as JSON text. */
-static void write_fields(const struct snapshot *s, uint64_t fields, uint32_t row, struct json_out *out)
+void answer_write_fields(const struct snapshot *s, uint64_t fields, uint32_t row, struct json_out *out)
 {
     const char *before = ",\"fields\":{";
     for (; fields; fields &= fields - 1) {
@@ -43,7 +43,7 @@ static void write_item(const struct snapshot *s, const struct scored *hit, uint6
     json_out_bytes(out, ",\"score\":", 9);
     json_out_float(out, hit->score);
     if (fields) {
-        write_fields(s, fields, hit->row, out);
+        answer_write_fields(s, fields, hit->row, out);
     }
     json_out_bytes(out, "}", 1);
 }

@@ -28,6 +28,9 @@ int answer_search(struct workbench *bench, struct metrics *metrics, const struct
 void answer_write(const struct snapshot *s, const struct query *query, const struct answer_group *g, size_t i,
                   struct json_out *out);
 
+/* Writes a row's attributes that are asked for:  ,"fields":{...} */
+void answer_write_fields(const struct snapshot *s, uint64_t fields, uint32_t row, struct json_out *out);
+
 /* About how many bytes answer_write will write. */
 size_t answer_guess(const struct query *query);
 

@@ -126,6 +126,7 @@ json_t *request_parse(const char *body, size_t n, struct fault *f)
 
 struct reader {
     const struct request_rules *rules;
+    const struct form *form;
     const char *at;
     struct query *query;
     struct fault *fault;
@@ -174,25 +175,34 @@ static int read_k(struct reader *r, const json_t *value)
     return read_count(r, value, "/k", r->rules->config->limits.k, &r->query->k);
 }
 
-static int read_exclude(struct reader *r, const json_t *value)
+static int read_ids(struct reader *r, const json_t *value, const char *path, uint32_t limit, const json_t **out)
 {
-    uint32_t limit = r->rules->config->limits.exclude;
     if (!json_is_array(value)) {
-        return reader_fault(r, PROBLEM_INVALID_FIELD, "/exclude", "must be a list of item ids");
+        return reader_fault(r, PROBLEM_INVALID_FIELD, path, "must be a list of item ids");
     }
     if (json_array_size(value) > limit) {
-        return reader_fault(r, PROBLEM_LIMIT_EXCEEDED, "/exclude", "must have at most %u ids", limit);
+        return reader_fault(r, PROBLEM_LIMIT_EXCEEDED, path, "must have at most %u ids", limit);
     }
     for (size_t i = 0; i < json_array_size(value); i++) {
         const json_t *id = json_array_get(value, i);
         if (!json_is_string(id) && !json_is_integer(id)) {
-            char path[48];
-            snprintf(path, sizeof path, "/exclude/%zu", i);
-            return reader_fault(r, PROBLEM_INVALID_FIELD, path, "an item id is a string or an integer");
+            char element[48];
+            snprintf(element, sizeof element, "%s/%zu", path, i);
+            return reader_fault(r, PROBLEM_INVALID_FIELD, element, "an item id is a string or an integer");
         }
     }
-    r->query->exclude = value;
+    *out = value;
     return 0;
+}
+
+static int read_exclude(struct reader *r, const json_t *value)
+{
+    return read_ids(r, value, "/exclude", r->rules->config->limits.exclude, &r->query->exclude);
+}
+
+static int read_items(struct reader *r, const json_t *value)
+{
+    return read_ids(r, value, "/items", r->rules->config->limits.score, &r->query->items);
 }
 
 static int read_min_score(struct reader *r, const json_t *value)
@@ -280,13 +290,27 @@ static int read_filter(struct reader *r, const json_t *value)
     return 0;
 }
 
-static const struct member {
+struct member {
     const char *name;
     int (*read)(struct reader *r, const json_t *value);
-} members[] = {
+};
+
+/* What an object may have besides its subject. */
+struct form {
+    const char *known;
+    const struct member *members;
+    size_t n;
+};
+
+static const struct member search_members[] = {
     {"k", read_k},           {"exclude", read_exclude}, {"min_score", read_min_score},
     {"search", read_search}, {"fields", read_fields},   {"filter", read_filter},
 };
+static const struct form search_form = {"k, exclude, min_score, search, fields, filter", search_members,
+                                        sizeof search_members / sizeof *search_members};
+
+static const struct member score_members[] = {{"items", read_items}, {"fields", read_fields}};
+static const struct form score_form = {"items, fields", score_members, sizeof score_members / sizeof *score_members};
 
 static int read_member(struct reader *r, const char *name, const json_t *value, const char *subject)
 {
@@ -294,39 +318,55 @@ static int read_member(struct reader *r, const char *name, const json_t *value, 
         r->query->subject = value;
         return 0;
     }
-    for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
-        if (strcmp(name, members[i].name) == 0) {
-            return members[i].read(r, value);
+    for (size_t i = 0; i < r->form->n; i++) {
+        if (strcmp(name, r->form->members[i].name) == 0) {
+            return r->form->members[i].read(r, value);
         }
     }
     char known[96];
-    snprintf(known, sizeof known, "%s, k, exclude, min_score, search, fields, filter", subject);
+    snprintf(known, sizeof known, "%s, %s", subject, r->form->known);
     return unknown_member(r, "", name, known);
 }
 
-int request_read_query(const struct request_rules *rules, const json_t *object, const char *at, const char *subject,
-                       struct query *q, struct fault *f)
+static int missing_member(struct reader *r, const char *member)
 {
-    struct reader r = {.rules = rules, .at = at, .query = q, .fault = f};
-    uint32_t most = rules->config->limits.k;
-    *q = (struct query){.k = REQUEST_DEFAULT_K < most ? REQUEST_DEFAULT_K : most, .min_score = -INFINITY};
+    char path[32];
+    snprintf(path, sizeof path, "/%s", member);
+    return reader_fault(r, PROBLEM_MISSING_FIELD, path, "is required");
+}
+
+static int read_object(struct reader *r, const json_t *object, const char *subject)
+{
+    uint32_t most = r->rules->config->limits.k;
+    *r->query = (struct query){.k = REQUEST_DEFAULT_K < most ? REQUEST_DEFAULT_K : most, .min_score = -INFINITY};
     if (!json_is_object(object)) {
-        return fault_set(f, PROBLEM_INVALID_FIELD, at, "must be an object");
+        return fault_set(r->fault, PROBLEM_INVALID_FIELD, r->at, "must be an object");
     }
     const char *name;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)object, name, value)
     {
-        if (read_member(&r, name, value, subject) != 0) {
+        if (read_member(r, name, value, subject) != 0) {
             return -1;
         }
     }
-    if (!q->subject) {
-        char path[32];
-        snprintf(path, sizeof path, "/%s", subject);
-        return reader_fault(&r, PROBLEM_MISSING_FIELD, path, "is required");
+    return r->query->subject ? 0 : missing_member(r, subject);
+}
+
+int request_read_query(const struct request_rules *rules, const json_t *object, const char *at, const char *subject,
+                       struct query *q, struct fault *f)
+{
+    struct reader r = {.rules = rules, .form = &search_form, .at = at, .query = q, .fault = f};
+    return read_object(&r, object, subject);
+}
+
+int request_read_score(const struct request_rules *rules, const json_t *object, struct query *q, struct fault *f)
+{
+    struct reader r = {.rules = rules, .form = &score_form, .at = "", .query = q, .fault = f};
+    if (read_object(&r, object, "user") != 0) {
+        return -1;
     }
-    return 0;
+    return q->items ? 0 : missing_member(&r, "items");
 }
 
 /* --- features and ids -----------------------------------------------------------------------------------------------*/

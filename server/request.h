@@ -37,11 +37,12 @@ void fault_send(const struct fault *f, struct http_request *request);
 /* Appends "/" and `name`, escaped by RFC 6901, to a pointer of FAULT_POINTER_MAX bytes; leaves it when there is no room. */
 void pointer_append(char pointer[FAULT_POINTER_MAX], const char *name);
 
-/* What /recall (each element of a batch) and /similar ask for. JSON values are borrowed from the body. */
+/* What /recall (each element of a batch), /similar and /score ask for. JSON values are borrowed from the body. */
 struct query {
     const json_t *subject; /* the member `user` or `item` */
     const json_t *exclude; /* an array of strings and integers, checked; NULL: none */
     const json_t *filter;  /* an object, checked; NULL: none */
+    const json_t *items;   /* of /score: an array as exclude */
     size_t k;
     size_t effort;   /* 0: the index's default */
     float min_score; /* -INFINITY: no floor */
@@ -63,6 +64,9 @@ struct request_rules {
  * required: "user" or "item"; its value is not looked into. */
 int request_read_query(const struct request_rules *rules, const json_t *object, const char *at, const char *subject,
                        struct query *q, struct fault *f);
+
+/* Reads a query of /score, which has a user and items. */
+int request_read_score(const struct request_rules *rules, const json_t *object, struct query *q, struct fault *f);
 
 /* Appends a user's or item's features as one row. `at` is the pointer of `features`. */
 int request_add_features(const struct request_rules *rules, struct feature_rows *rows, struct value_scratch *scratch,

@@ -26,7 +26,8 @@ static int workbench_fill(struct workbench *b, const struct serve_config *config
     /* an id in a body takes two bytes at least */
     size_t ids = config->limits.exclude < config->limits.body / 2 ? config->limits.exclude : config->limits.body / 2;
     b->n_exclude = ids + 1;
-    b->n_hits = config->limits.k > HITS_AT_ONCE ? config->limits.k : HITS_AT_ONCE;
+    b->n_hits = config->limits.k > config->limits.score ? config->limits.k : config->limits.score;
+    b->n_hits = b->n_hits > HITS_AT_ONCE ? b->n_hits : HITS_AT_ONCE;
     b->exclude = mem_array(b->n_exclude, sizeof *b->exclude);
     b->hits = mem_array(b->n_hits, sizeof *b->hits);
     if (filter_bits_init(&b->filter, ann_rows_most(b->snapshot->index)) != 0 || !b->queries || !b->vectors ||

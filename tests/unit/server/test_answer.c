@@ -92,6 +92,7 @@ static void set_up(struct fixture *f, const char *engine)
     *f = (struct fixture){.ids = BUF_INIT, .colours = BUF_INIT, .retired = {.wake_fd = -1}};
     f->config.limits.k = MAX_K;
     f->config.limits.batch = QUERIES;
+    f->config.limits.score = 10;
     f->config.limits.exclude = 100 * MAX_EXCLUDE;
     f->config.limits.effort = 500;
     f->config.limits.list = 30;
