@@ -241,7 +241,7 @@ SIMD_CLONES static bool ascend(const uint32_t *rows, size_t n)
 
 int query_check(const struct ann *index, const struct ann_workspace *ws, const struct ann_query *query, struct err *e)
 {
-    if (query->k == 0 || query->k > ws->max_k) {
+    if (query->k == 0 || (query->k > ws->max_k && !query->exact)) {
         return err_set(e, "k is %zu, must be 1 to %zu", query->k, ws->max_k);
     }
     if (isnan(query->min_score)) {

@@ -89,7 +89,7 @@ extern const char *const ann_strategy_words[]; /* "ann", "filtered_ann", "exact"
 
 struct ann_query {
     const float *vector;     /* [dim] */
-    size_t k;                /* 1 .. max_k of the workspace */
+    size_t k;                /* 1 .. max_k of the workspace; an exact query may ask for more */
     size_t effort;           /* see above; 0: the index's default */
     bool exact;              /* scan everything */
     float min_score;         /* -INFINITY: no floor */

@@ -3,6 +3,8 @@
  * rows of a few filters. The buffers are as large as the largest request needs alone, or a group of ordinary ones; a batch is
  * answered group by group. Equal filters (the same for all users of a batch, most often) have one set. Rejected: room for the
  * largest batch there may be, with as many sets of rows as requests, a bit an item each, for every worker.
+ *
+ * A query with max_per is a group by itself: it is several searches (server/capped.h), of which each depends on the one before.
  */
 #include "server/answer.h"
 
@@ -10,6 +12,7 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "server/capped.h"
 #include "server/catalog.h"
 #include "server/http.h"
 
@@ -112,22 +115,41 @@ static bool group_add(struct workbench *bench, struct use *use, const struct que
     return true;
 }
 
-int answer_search(struct workbench *bench, struct metrics *metrics, const struct query *queries, size_t count,
-                  const float *vectors, int64_t self, struct answer_group *g, struct fault *f)
+int answer_search_failed(const struct snapshot *s, const struct err *e, struct fault *f)
+{
+    log_error("search in model %s: %s", s->version, e->message);
+    return fault_set(f, PROBLEM_INTERNAL, "", "the search failed; the log says why");
+}
+
+/* Searches for the group that begins with the first query. */
+static int search_group(struct workbench *bench, const struct query *queries, size_t count, const float *vectors,
+                        int64_t self, struct answer_group *g, struct fault *f)
 {
     const struct snapshot *s = bench->snapshot;
     struct err e = ERR_INIT;
     size_t dim = s->bundle->dim;
+    struct use use = {0};
+    bool alone = queries[0].max_per != NULL;
+    g->n = 0;
+    while (g->n < count && (g->n == 0 || (!alone && queries[g->n].max_per == NULL)) &&
+           group_add(bench, &use, &queries[g->n], vectors + g->n * dim, self, g)) {}
+    if (alone) {
+        return capped_search(bench, &g->searches[0], queries[0].max_per, &g->answers[0], f);
+    }
+    int rc = ann_search_batch(s->index, bench->search, g->searches, g->n, g->hits, g->answers, &e);
+    return rc == 0 ? 0 : answer_search_failed(s, &e, f);
+}
+
+int answer_search(struct workbench *bench, struct metrics *metrics, const struct query *queries, size_t count,
+                  const float *vectors, int64_t self, struct answer_group *g, struct fault *f)
+{
+    const struct snapshot *s = bench->snapshot;
     size_t generation;
     int tries = 0;
     do { /* again when an item was replaced meanwhile */
-        struct use use = {0};
-        g->n = 0;
         generation = ann_generation(s->index);
-        while (g->n < count && group_add(bench, &use, &queries[g->n], vectors + g->n * dim, self, g)) {}
-        if (ann_search_batch(s->index, bench->search, g->searches, g->n, g->hits, g->answers, &e) != 0) {
-            log_error("search in model %s: %s", s->version, e.message);
-            return fault_set(f, PROBLEM_INTERNAL, "", "the search failed; the log says why");
+        if (search_group(bench, queries, count, vectors, self, g, f) != 0) {
+            return -1;
         }
     } while (!ann_is_settled(s->index, generation) && ++tries < SEARCH_TRIES);
     for (size_t i = 0; i < g->n; i++) {

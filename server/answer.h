@@ -24,6 +24,9 @@ struct answer_group {
 int answer_search(struct workbench *bench, struct metrics *metrics, const struct query *queries, size_t count,
                   const float *vectors, int64_t self, struct answer_group *g, struct fault *f);
 
+/* The fault of a search that failed, which the log tells more of; returns -1. */
+int answer_search_failed(const struct snapshot *s, const struct err *e, struct fault *f);
+
 /* Writes what was found for query number i of the group:  "items":[...],"complete":...,"strategy":"..." */
 void answer_write(const struct snapshot *s, const struct query *query, const struct answer_group *g, size_t i,
                   struct json_out *out);

@@ -17,6 +17,7 @@
 #include "server/catalog.h"
 #include "server/filter.h"
 #include "server/http.h"
+#include "server/max_per.h"
 
 /* --- faults ---------------------------------------------------------------------------------------------------------*/
 
@@ -290,6 +291,18 @@ static int read_filter(struct reader *r, const json_t *value)
     return 0;
 }
 
+static int read_max_per(struct reader *r, const json_t *value)
+{
+    char at[FAULT_POINTER_MAX];
+    snprintf(at, sizeof at, "%s", r->at);
+    pointer_append(at, "max_per");
+    if (max_per_check(r->rules, value, at, r->fault) != 0) {
+        return -1;
+    }
+    r->query->max_per = json_object_size(value) > 0 ? value : NULL;
+    return 0;
+}
+
 struct member {
     const char *name;
     int (*read)(struct reader *r, const json_t *value);
@@ -303,10 +316,10 @@ struct form {
 };
 
 static const struct member search_members[] = {
-    {"k", read_k},           {"exclude", read_exclude}, {"min_score", read_min_score},
-    {"search", read_search}, {"fields", read_fields},   {"filter", read_filter},
+    {"k", read_k},           {"exclude", read_exclude}, {"min_score", read_min_score}, {"search", read_search},
+    {"fields", read_fields}, {"filter", read_filter},   {"max_per", read_max_per},
 };
-static const struct form search_form = {"k, exclude, min_score, search, fields, filter", search_members,
+static const struct form search_form = {"k, exclude, min_score, search, fields, filter, max_per", search_members,
                                         sizeof search_members / sizeof *search_members};
 
 static const struct member score_members[] = {{"items", read_items}, {"fields", read_fields}};

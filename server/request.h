@@ -42,6 +42,7 @@ struct query {
     const json_t *subject; /* the member `user` or `item` */
     const json_t *exclude; /* an array of strings and integers, checked; NULL: none */
     const json_t *filter;  /* an object, checked; NULL: none */
+    const json_t *max_per; /* likewise */
     const json_t *items;   /* of /score: an array as exclude */
     size_t k;
     size_t effort;   /* 0: the index's default */

@@ -160,6 +160,12 @@ static void test_what_is_refused(void **state)
         {"{\"user\":{},\"fields\":[3]}", PROBLEM_INVALID_FIELD, "/fields/0"},
         {"{\"user\":{},\"filter\":[]}", PROBLEM_INVALID_FIELD, "/filter"},
         {"{\"user\":{},\"filter\":{\"x\":1}}", PROBLEM_INVALID_FIELD, "/filter/x"},
+        {"{\"user\":{},\"max_per\":5}", PROBLEM_INVALID_FIELD, "/max_per"},
+        {"{\"user\":{},\"max_per\":{\"size\":1}}", PROBLEM_INVALID_FIELD, "/max_per/size"},
+        {"{\"user\":{},\"max_per\":{\"colour\":0}}", PROBLEM_INVALID_FIELD, "/max_per/colour"},
+        {"{\"user\":{},\"max_per\":{\"colour\":1,\"shade\":2.5}}", PROBLEM_INVALID_FIELD, "/max_per/shade"},
+        {"{\"user\":{},\"max_per\":{\"a\":1,\"b\":1,\"c\":1,\"d\":1,\"e\":1,\"f\":1,\"g\":1,\"h\":1,\"i\":1}}",
+         PROBLEM_LIMIT_EXCEEDED, "/max_per"},
         {"{\"user\":{},\"a/b~c\":1}", PROBLEM_UNKNOWN_FIELD, "/a~1b~0c"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
