@@ -17,6 +17,7 @@
 #include "core/attribute_index.h"
 #include "core/err.h"
 #include "core/fileio.h"
+#include "core/profiles.h"
 #include "core/schema.h"
 #include "core/strtab.h"
 #include "core/tower.h"
@@ -49,6 +50,8 @@ struct bundle {
     const float *item_vectors;           /* [n_items, dim] row-major; length 1 each under cosine */
     struct bundle_attribute *attributes; /* [n_attributes] */
     size_t n_attributes;
+
+    struct profiles profiles; /* of users; none when the bundle has none */
 
     float *probe_vectors; /* [n_probes, dim] the golden probes' users, as this program computes them; owned */
     size_t n_probes;

@@ -173,6 +173,16 @@ void answer_write(const struct snapshot *s, const struct query *query, const str
                   answer->complete ? "],\"complete\":true,\"strategy\":\"" : "],\"complete\":false,\"strategy\":\"");
     json_out_text(out, ann_strategy_words[answer->strategy]);
     json_out_bytes(out, "\"", 1);
+    answer_write_source(query, out);
+}
+
+void answer_write_source(const struct query *query, struct json_out *out)
+{
+    if (query->source != SOURCE_NONE) {
+        json_out_text(out, ",\"source\":\"");
+        json_out_text(out, user_source_words[query->source]);
+        json_out_bytes(out, "\"", 1);
+    }
 }
 
 void answer_send(struct http_request *request, struct json_out *out, int status, const struct fault *f)

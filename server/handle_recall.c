@@ -21,12 +21,10 @@ _Static_assert((int)WINDOW_MOST <= (int)ANSWER_GROUP, "more are never searched t
 /* Reads one request and appends its user to the rows. */
 static int read_one(struct workbench *bench, const json_t *object, const char *at, struct query *q, struct fault *f)
 {
-    char pointer[FAULT_POINTER_MAX];
     if (request_read_query(&bench->rules, object, at, "user", q, f) != 0) {
         return -1;
     }
-    snprintf(pointer, sizeof pointer, "%s/user", at);
-    return request_add_features(&bench->rules, &bench->rows[SIDE_USER], &bench->values, q->subject, pointer, f);
+    return request_add_user(&bench->rules, &bench->rows[SIDE_USER], &bench->values, q, at, f);
 }
 
 /* The vectors of all users that were read. */

@@ -22,7 +22,7 @@ static int read_score(struct workbench *bench, const json_t *body, struct query 
     if (request_read_score(&bench->rules, body, q, f) != 0) {
         return -1;
     }
-    return request_add_features(&bench->rules, rows, &bench->values, q->subject, "/user", f);
+    return request_add_user(&bench->rules, rows, &bench->values, q, "", f);
 }
 
 /* Into the bench's hits; an item that the model does not have gets no row. Returns how many it has. */
@@ -76,7 +76,9 @@ static void write_items(const struct workbench *bench, const struct query *q, st
         }
         json_out_bytes(out, "}", 1);
     }
-    json_out_bytes(out, "]}", 2);
+    json_out_bytes(out, "]", 1);
+    answer_write_source(q, out);
+    json_out_bytes(out, "}", 1);
 }
 
 void handle_score(struct worker *w, struct http_request *request)

@@ -19,6 +19,8 @@
 #include "server/http.h"
 #include "server/max_per.h"
 
+const char *const user_source_words[] = {"", "tower", "profile"};
+
 /* --- faults ---------------------------------------------------------------------------------------------------------*/
 
 static int fault_setv(struct fault *f, enum problem_type type, const char *pointer, const char *format, va_list args)
@@ -384,9 +386,13 @@ int request_read_score(const struct request_rules *rules, const json_t *object, 
 
 /* --- features and ids -----------------------------------------------------------------------------------------------*/
 
-int request_add_features(const struct request_rules *rules, struct feature_rows *rows, struct value_scratch *scratch,
-                         const json_t *features, const char *at, struct fault *f)
+/* Appends features as one row, with those of a profile, if there may be any. */
+static int add_row(const struct request_rules *rules, struct feature_rows *rows, struct value_scratch *scratch,
+                   const json_t *features, const char *at, bool *profile, struct fault *f)
 {
+    static const struct profiles none;
+    bool user = rows->spec == &rules->bundle->schema.towers[SIDE_USER];
+    const struct profiles *profiles = user ? &rules->bundle->profiles : &none;
     uint32_t limit = rules->config->limits.list;
     const char *name;
     json_t *value;
@@ -400,16 +406,37 @@ int request_add_features(const struct request_rules *rules, struct feature_rows 
     }
     struct err e = ERR_INIT;
     char inside[256];
-    if (features_add_json(rows, features, scratch, inside, sizeof inside, &e) != 0) {
+    if (profiles_add_json(profiles, rows, features, scratch, inside, sizeof inside, profile, &e) != 0) {
         char pointer[FAULT_POINTER_MAX];
         snprintf(pointer, sizeof pointer, "%s%s", at, inside);
         if (inside[0] == '\0' && json_is_object(features)) { /* nothing in the object is to blame */
             return fault_set(f, PROBLEM_OUT_OF_MEMORY, "", "%s", e.message);
         }
-        bool known = inside[0] == '\0' || tower_spec_find(rows->spec, inside + 1) >= 0 || strchr(inside + 1, '/');
+        bool known = inside[0] == '\0' || tower_spec_find(rows->spec, inside + 1) >= 0 || strchr(inside + 1, '/') ||
+                     (profiles->key && strcmp(inside + 1, profiles->key) == 0);
         return fault_set(f, known ? PROBLEM_INVALID_FIELD : PROBLEM_UNKNOWN_FIELD, pointer, "%s", e.message);
     }
     return 0;
+}
+
+int request_add_user(const struct request_rules *rules, struct feature_rows *rows, struct value_scratch *scratch,
+                     struct query *q, const char *at, struct fault *f)
+{
+    char pointer[FAULT_POINTER_MAX];
+    bool profile;
+    snprintf(pointer, sizeof pointer, "%s/user", at);
+    if (add_row(rules, rows, scratch, q->subject, pointer, &profile, f) != 0) {
+        return -1;
+    }
+    q->source = profile ? SOURCE_PROFILE : SOURCE_TOWER;
+    return 0;
+}
+
+int request_add_features(const struct request_rules *rules, struct feature_rows *rows, struct value_scratch *scratch,
+                         const json_t *features, const char *at, struct fault *f)
+{
+    bool profile;
+    return add_row(rules, rows, scratch, features, at, &profile, f);
 }
 
 struct span request_id(const json_t *id, char room[INTEGER_ID_MAX])

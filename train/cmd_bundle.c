@@ -127,6 +127,18 @@ static void print_members(const char *title, const json_t *object)
     }
 }
 
+static void print_profiles(const struct profiles *p, const struct tower_spec *spec)
+{
+    if (p->key == NULL) {
+        return;
+    }
+    printf("profiles     %zu users by %s:", p->ids.count, p->key);
+    for (size_t i = 0; i < p->n_columns; i++) {
+        printf(" %s", spec->features[p->columns[i].feature].name);
+    }
+    printf("\n");
+}
+
 int cmd_inspect(int argc, char **argv)
 {
     int first = 0;
@@ -149,6 +161,7 @@ int cmd_inspect(int argc, char **argv)
             printf(" %s", b->attributes[i].name);
         }
         printf("\n");
+        print_profiles(&b->profiles, &b->schema.towers[SIDE_USER]);
         print_tower(&b->schema.towers[SIDE_USER], "user");
         print_tower(&b->schema.towers[SIDE_ITEM], "item");
         print_members("index", json_object_get(b->manifest, "index"));

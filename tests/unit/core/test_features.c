@@ -369,7 +369,7 @@ static void objects_and_pointers(void **state)
             struct value_scratch scratch = {0};
             char *pointer = malloc(256);
             assert_non_null(pointer);
-            assert_int_equal(values_from_json(spec, json, values, &scratch, pointer, 256, NULL), -1);
+            assert_int_equal(values_from_json(spec, json, NULL, values, &scratch, pointer, 256, NULL), -1);
             assert_true(strlen(pointer) < 256 && pointer[0] == '/');
             free(pointer);
             value_scratch_release(&scratch);
