@@ -16,6 +16,8 @@
 
 static const char *const log_level_words[] = {"error", "warn", "info", "debug", NULL};
 
+static const char *const fallback_words[] = {"tower", "popular", NULL};
+
 #define AT(member) PARAM_AT(struct serve_config, member)
 #define KIB 1024.0
 #define MIB (1024 * KIB)
@@ -36,6 +38,10 @@ static const struct param rows[] = {
      .sentence = "threads that answer; 0: one a core"},
     {"models.default.path", PARAM_PATH, AT(model_path), .default_text = "models/current",
      .sentence = "the bundle to serve: a directory, or a link to one that SIGHUP follows anew"},
+    {"fallback", PARAM_ENUM, AT(fallback), .default_text = "tower", .words = fallback_words,
+     .sentence = "what /recall answers for a user about whom nothing is known: what the tower makes of that, or the "
+                 "items with the "
+                 "most training events, which the bundle must have"},
     {"log.level", PARAM_ENUM, AT(log_level), .default_text = "info", .words = log_level_words,
      .sentence = "lines above this level are not written"},
     {"limits.body", PARAM_SIZE, AT(limits.body), .default_text = "1MiB", .min = KIB, .max = GIB,

@@ -14,11 +14,15 @@
 #include "core/buf.h"
 #include "core/log.h"
 
+/* Who answers for a user about whom nothing is known. */
+enum fallback { FALLBACK_TOWER, FALLBACK_POPULAR };
+
 struct serve_config {
     char *listen;       /* "127.0.0.1:8080", "[::1]:8080", "unix:/path" */
     char *admin_listen; /* NULL: admin paths on the public port if, and only if, that is loopback or unix */
     uint32_t workers;   /* 0: one a core */
     char *model_path;   /* models.default.path: bundle directory or link */
+    enum fallback fallback;
     enum log_level log_level;
     struct {
         uint64_t body;        /* bytes of a request body */

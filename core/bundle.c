@@ -398,6 +398,44 @@ static int open_attributes(struct bundle *b, struct err *e)
     return 0;
 }
 
+/* --- popular items -------------------------------------------------------------------------------------------------*/
+
+/* Every row once, by falling events. */
+static int check_popular(const struct bundle *b, const struct bundle_popular *list, uint64_t *seen, struct err *e)
+{
+    for (size_t i = 0; i < b->n_items; i++) {
+        uint32_t row = list[i].row;
+        if (row >= b->n_items || (seen[row / 64] >> row % 64 & 1) != 0) {
+            return err_set(e, "items/popular.u32: entry %zu: row %u is no item's, or there twice", i, row);
+        }
+        seen[row / 64] |= UINT64_C(1) << row % 64;
+        if (i > 0 && list[i].events > list[i - 1].events) {
+            return err_set(e, "items/popular.u32: entry %zu has more events than the one before", i);
+        }
+    }
+    return 0;
+}
+
+static int open_popular(struct bundle *b, struct err *e)
+{
+    if (json_object_get(json_object_get(b->manifest, "files"), "items/popular.u32") == NULL) {
+        return 0;
+    }
+    const struct file_map *map = map_file(b, "items/popular.u32", e);
+    if (map == NULL) {
+        return -1;
+    }
+    if (map->size != b->n_items * sizeof *b->popular) {
+        return err_set(e, "items/popular.u32: %zu bytes, but %zu items make %zu", map->size, b->n_items,
+                       b->n_items * sizeof *b->popular);
+    }
+    uint64_t *seen = mem_array(b->n_items / 64 + 1, sizeof *seen);
+    b->popular = (const struct bundle_popular *)(const void *)map->data;
+    int result = seen == NULL ? err_nomem(e) : check_popular(b, b->popular, seen, e);
+    mem_free(seen);
+    return result;
+}
+
 /* --- user profiles -------------------------------------------------------------------------------------------------*/
 
 static int open_profile_column(struct bundle *b, const char *name, size_t at, struct err *e)
@@ -741,7 +779,8 @@ struct bundle *bundle_open(const char *path, struct err *e)
         err_nomem(e);
     } else if (read_manifest(b, e) == 0 && check_files(b, e) == 0 && open_schema(b, e) == 0 &&
                open_weights(b, e) == 0 && open_items(b, e) == 0 && open_attributes(b, e) == 0 &&
-               open_profiles(b, e) == 0 && open_index_record(b, e) == 0 && check_probes(b, e) == 0) {
+               open_popular(b, e) == 0 && open_profiles(b, e) == 0 && open_index_record(b, e) == 0 &&
+               check_probes(b, e) == 0) {
         free(real);
         return b;
     }

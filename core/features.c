@@ -152,6 +152,31 @@ int feature_rows_copy(struct feature_rows *rows, const struct feature_rows *sour
     return 0;
 }
 
+static bool is_known(const struct feature *f, const struct feature_column *c, size_t row)
+{
+    size_t n;
+    if (is_plain_number(f)) {
+        return !isnan(c->number[row]);
+    }
+    const int32_t *values = feature_values(f, c, row, &n);
+    for (size_t i = 0; i < n; i++) {
+        if (values[i] != SCHEMA_UNKNOWN && values[i] != SCHEMA_MISSING) {
+            return true;
+        }
+    }
+    return false;
+}
+
+uint64_t feature_rows_defaulted(const struct feature_rows *rows, size_t row)
+{
+    uint64_t defaulted = 0;
+    for (uint32_t i = 0; i < rows->spec->n_features; i++) {
+        bool known = is_known(&rows->spec->features[i], &rows->columns[i], row);
+        defaulted |= known ? 0 : UINT64_C(1) << i;
+    }
+    return defaulted;
+}
+
 /* --- one value -----------------------------------------------------------------------------------------------------*/
 
 int number_parse(const char *text, size_t length, double *number)

@@ -85,6 +85,10 @@ static inline const int32_t *feature_values(const struct feature *f, const struc
     return c->index + (bag ? c->start[row] : row);
 }
 
+/* Of which features a row knows nothing: bit i is set when feature i is missing, or none of its values is in the vocabulary. Not
+ * of packed rows. */
+uint64_t feature_rows_defaulted(const struct feature_rows *rows, size_t row);
+
 /* How the embeddings of a row's n values become one vector: a weighted sum. The last value, which is a sequence's latest,
  * weighs `latest`, each one before it `decay` times what the one behind it weighs.
  *   mean     1 / n

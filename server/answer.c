@@ -4,7 +4,8 @@
  * answered group by group. Equal filters (the same for all users of a batch, most often) have one set. Rejected: room for the
  * largest batch there may be, with as many sets of rows as requests, a bit an item each, for every worker.
  *
- * A query with max_per is a group by itself: it is several searches (server/capped.h), of which each depends on the one before.
+ * A query with max_per is a group by itself: it is several searches (server/capped.h), of which each depends on the one before. So
+ * is one that popular items answer, which is none.
  */
 #include "server/answer.h"
 
@@ -15,6 +16,7 @@
 #include "server/capped.h"
 #include "server/catalog.h"
 #include "server/http.h"
+#include "server/popular.h"
 
 /* Answers are of one moment: of an item that is being replaced they have one version, and what is excluded or filtered is
  * out in whatever version. A replacement takes less than a microsecond, so a search that meets one is rare, and after three in a
@@ -56,9 +58,12 @@ size_t answer_guess(const struct query *query)
     return 128 + query->k * (query->fields ? 96 : 48);
 }
 
-static void count_answer(struct metrics *metrics, const struct ann_answer *answer)
+static void count_answer(struct metrics *metrics, const struct query *query, const struct ann_answer *answer)
 {
-    metric_add(answer->strategy == ANN_STRATEGY_EXACT ? &metrics->searches_exact : &metrics->searches_ann, 1);
+    metric_add(query->source == SOURCE_POPULAR          ? &metrics->popular
+               : answer->strategy == ANN_STRATEGY_EXACT ? &metrics->searches_exact
+                                                        : &metrics->searches_ann,
+               1);
     metric_add(&metrics->items, answer->n);
     metric_add(&metrics->incomplete, !answer->complete);
 }
@@ -121,6 +126,11 @@ int answer_search_failed(const struct snapshot *s, const struct err *e, struct f
     return fault_set(f, PROBLEM_INTERNAL, "", "the search failed; the log says why");
 }
 
+static bool is_alone(const struct query *query)
+{
+    return query->max_per || query->source == SOURCE_POPULAR;
+}
+
 /* Searches for the group that begins with the first query. */
 static int search_group(struct workbench *bench, const struct query *queries, size_t count, const float *vectors,
                         int64_t self, struct answer_group *g, struct fault *f)
@@ -129,10 +139,13 @@ static int search_group(struct workbench *bench, const struct query *queries, si
     struct err e = ERR_INIT;
     size_t dim = s->bundle->dim;
     struct use use = {0};
-    bool alone = queries[0].max_per != NULL;
+    bool alone = is_alone(&queries[0]);
     g->n = 0;
-    while (g->n < count && (g->n == 0 || (!alone && queries[g->n].max_per == NULL)) &&
+    while (g->n < count && (g->n == 0 || (!alone && !is_alone(&queries[g->n]))) &&
            group_add(bench, &use, &queries[g->n], vectors + g->n * dim, self, g)) {}
+    if (queries[0].source == SOURCE_POPULAR) {
+        return popular_search(bench, &g->searches[0], queries[0].max_per, &g->answers[0], f);
+    }
     if (alone) {
         return capped_search(bench, &g->searches[0], queries[0].max_per, &g->answers[0], f);
     }
@@ -153,7 +166,7 @@ int answer_search(struct workbench *bench, struct metrics *metrics, const struct
         }
     } while (!ann_is_settled(s->index, generation) && ++tries < SEARCH_TRIES);
     for (size_t i = 0; i < g->n; i++) {
-        count_answer(metrics, &g->answers[i]);
+        count_answer(metrics, &queries[i], &g->answers[i]);
     }
     return 0;
 }
@@ -173,16 +186,25 @@ void answer_write(const struct snapshot *s, const struct query *query, const str
                   answer->complete ? "],\"complete\":true,\"strategy\":\"" : "],\"complete\":false,\"strategy\":\"");
     json_out_text(out, ann_strategy_words[answer->strategy]);
     json_out_bytes(out, "\"", 1);
-    answer_write_source(query, out);
+    answer_write_source(s, query, out);
 }
 
-void answer_write_source(const struct query *query, struct json_out *out)
+void answer_write_source(const struct snapshot *s, const struct query *query, struct json_out *out)
 {
-    if (query->source != SOURCE_NONE) {
-        json_out_text(out, ",\"source\":\"");
-        json_out_text(out, user_source_words[query->source]);
-        json_out_bytes(out, "\"", 1);
+    if (query->source == SOURCE_NONE) {
+        return;
     }
+    const char *before = "\"";
+    json_out_text(out, ",\"source\":\"");
+    json_out_text(out, user_source_words[query->source]);
+    json_out_text(out, "\",\"defaulted\":[");
+    for (uint64_t left = query->defaulted; left; left &= left - 1) {
+        json_out_text(out, before);
+        json_out_text(out, s->bundle->schema.towers[SIDE_USER].features[__builtin_ctzll(left)].name);
+        json_out_bytes(out, "\"", 1);
+        before = ",\"";
+    }
+    json_out_bytes(out, "]", 1);
 }
 
 void answer_send(struct http_request *request, struct json_out *out, int status, const struct fault *f)

@@ -34,8 +34,8 @@ void answer_write(const struct snapshot *s, const struct query *query, const str
 /* Writes a row's attributes that are asked for:  ,"fields":{...} */
 void answer_write_fields(const struct snapshot *s, uint64_t fields, uint32_t row, struct json_out *out);
 
-/* Writes what the user's answer comes from:  ,"source":"..."  Nothing without a user. */
-void answer_write_source(const struct query *query, struct json_out *out);
+/* Writes what the user's answer comes from:  ,"source":"...","defaulted":[...]  Nothing without a user. */
+void answer_write_source(const struct snapshot *s, const struct query *query, struct json_out *out);
 
 /* About how many bytes answer_write will write. */
 size_t answer_guess(const struct query *query);

@@ -43,18 +43,13 @@ static size_t smaller(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-static int no_memory(struct fault *f)
-{
-    return fault_set(f, PROBLEM_OUT_OF_MEMORY, "", "no memory to count what max_per limits");
-}
-
 /* From what a round found. */
 static int take_hits(struct capped *c, size_t found, struct fault *f)
 {
     for (size_t i = 0; i < found && c->n < c->wanted; i++) {
         bool taken;
         if (tally_take(&c->tally, c->hits[i].row, &taken) != 0) {
-            return no_memory(f);
+            return tally_no_memory(f);
         }
         c->filtered = c->filtered || !taken;
         c->taken[c->n] = c->hits[i];
@@ -122,7 +117,7 @@ int capped_search(struct workbench *bench, const struct ann_query *search, const
     c.hits = bench->hits + search->k;
     c.room = bench->n_hits - search->k;
     c.max_k = smaller(bench->rules.config->limits.k, c.room);
-    int rc = tally_init(&c.tally, bench->snapshot, max_per) != 0 ? no_memory(f) : run(&c, f);
+    int rc = tally_init(&c.tally, bench->snapshot, max_per) != 0 ? tally_no_memory(f) : run(&c, f);
     tally_release(&c.tally);
     if (rc == 0) {
         struct topk best = {c.taken, c.wanted, c.n};

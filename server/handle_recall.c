@@ -24,7 +24,14 @@ static int read_one(struct workbench *bench, const json_t *object, const char *a
     if (request_read_query(&bench->rules, object, at, "user", q, f) != 0) {
         return -1;
     }
-    return request_add_user(&bench->rules, &bench->rows[SIDE_USER], &bench->values, q, at, f);
+    if (request_add_user(&bench->rules, &bench->rows[SIDE_USER], &bench->values, q, at, f) != 0) {
+        return -1;
+    }
+    uint32_t features = bench->rows[SIDE_USER].spec->n_features;
+    if (bench->rules.config->fallback == FALLBACK_POPULAR && (uint32_t)__builtin_popcountll(q->defaulted) == features) {
+        q->source = SOURCE_POPULAR;
+    }
+    return 0;
 }
 
 /* The vectors of all users that were read. */

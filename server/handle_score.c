@@ -77,7 +77,7 @@ static void write_items(const struct workbench *bench, const struct query *q, st
         json_out_bytes(out, "}", 1);
     }
     json_out_bytes(out, "]", 1);
-    answer_write_source(q, out);
+    answer_write_source(bench->snapshot, q, out);
     json_out_bytes(out, "}", 1);
 }
 

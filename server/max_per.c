@@ -68,6 +68,11 @@ int tally_init(struct tally *t, const struct snapshot *s, const json_t *max_per)
     return 0;
 }
 
+int tally_no_memory(struct fault *f)
+{
+    return fault_set(f, PROBLEM_OUT_OF_MEMORY, "", "no memory to count what max_per limits");
+}
+
 void tally_release(struct tally *t)
 {
     for (size_t i = 0; i < t->n; i++) {

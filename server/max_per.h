@@ -38,6 +38,9 @@ struct tally {
 int tally_init(struct tally *t, const struct snapshot *s, const json_t *max_per);
 void tally_release(struct tally *t); /* also after a failed init */
 
+/* The fault of what has failed without memory; returns -1. */
+int tally_no_memory(struct fault *f);
+
 /* Takes a row, which was not taken before, or passes it over. -1 without memory. */
 int tally_take(struct tally *t, uint32_t row, bool *taken);
 

@@ -44,6 +44,7 @@ enum endpoint {
     X(items, "items", "Items returned by /recall and /similar, or scored")                                         \
     X(searches_ann, "searches_ann", "Searches answered by the index")                                              \
     X(searches_exact, "searches_exact", "Searches answered by scanning all vectors")                               \
+    X(popular, "popular_answers", "Users about whom nothing was known, answered with the popular items")           \
     X(incomplete, "incomplete_answers", "Answers with fewer items than asked for, because there are no more")      \
     X(items_added, "items_added", "Items added by POST /items, those that replaced others included")               \
     X(items_removed, "items_removed", "Items removed by DELETE /items")                                            \

@@ -19,7 +19,7 @@
 #include "server/http.h"
 #include "server/max_per.h"
 
-const char *const user_source_words[] = {"", "tower", "profile"};
+const char *const user_source_words[] = {"", "tower", "profile", "popular"};
 
 /* --- faults ---------------------------------------------------------------------------------------------------------*/
 
@@ -429,6 +429,7 @@ int request_add_user(const struct request_rules *rules, struct feature_rows *row
         return -1;
     }
     q->source = profile ? SOURCE_PROFILE : SOURCE_TOWER;
+    q->defaulted = feature_rows_defaulted(rows, rows->n - 1);
     return 0;
 }
 

@@ -42,6 +42,7 @@ enum user_source {
     SOURCE_NONE,    /* there is no user: /similar */
     SOURCE_TOWER,   /* the user tower, of what the request says */
     SOURCE_PROFILE, /* the same, and of what the bundle knows besides */
+    SOURCE_POPULAR  /* the items with the most events: nothing is known of the user */
 };
 extern const char *const user_source_words[];
 
@@ -58,6 +59,7 @@ struct query {
     bool exact;
     uint64_t fields; /* bit i: attribute i of the bundle is asked for */
     enum user_source source;
+    uint64_t defaulted; /* bit i: nothing is known of the user's feature i */
 };
 
 /* The body as a JSON object, a new reference, or NULL: depth first, then syntax, duplicates, type. */
@@ -78,7 +80,7 @@ int request_read_query(const struct request_rules *rules, const json_t *object, 
 /* Reads a query of /score, which has a user and items. */
 int request_read_score(const struct request_rules *rules, const json_t *object, struct query *q, struct fault *f);
 
-/* Appends a query's user as one row; q->source becomes what that came from. `at` is the pointer of the query's object. */
+/* Appends a query's user as one row; q->source becomes what that came from, and q->defaulted what was not known. `at` is the pointer of the query's object. */
 int request_add_user(const struct request_rules *rules, struct feature_rows *rows, struct value_scratch *scratch,
                      struct query *q, const char *at, struct fault *f);
 

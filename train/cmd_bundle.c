@@ -160,7 +160,7 @@ int cmd_inspect(int argc, char **argv)
         for (size_t i = 0; i < b->n_attributes; i++) {
             printf(" %s", b->attributes[i].name);
         }
-        printf("\n");
+        printf("\npopular      %s\n", b->popular != NULL ? "all items, by training events" : "not there");
         print_profiles(&b->profiles, &b->schema.towers[SIDE_USER]);
         print_tower(&b->schema.towers[SIDE_USER], "user");
         print_tower(&b->schema.towers[SIDE_ITEM], "item");

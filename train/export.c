@@ -58,6 +58,30 @@ static int export_vocabularies(struct bundle_writer *w, const struct schema *s, 
     return 0;
 }
 
+static int compare_popular(const void *a, const void *b)
+{
+    const struct bundle_popular *x = a;
+    const struct bundle_popular *y = b;
+    return x->events != y->events ? (x->events < y->events) - (x->events > y->events)
+                                  : (x->row > y->row) - (x->row < y->row);
+}
+
+/* Items by train events, equal ones by id. */
+static int export_popular(struct bundle_writer *w, const struct dataset *d, struct err *e)
+{
+    struct bundle_popular *list = mem_array(d->n_items, sizeof *list);
+    if (list == NULL) {
+        return err_nomem(e);
+    }
+    for (size_t i = 0; i < d->n_items; i++) {
+        list[i] = (struct bundle_popular){(uint32_t)i, d->item_count[i]};
+    }
+    qsort(list, d->n_items, sizeof *list, compare_popular);
+    int result = bundle_writer_put(w, "items/popular.u32", list, d->n_items * sizeof *list, e);
+    mem_free(list);
+    return result;
+}
+
 static int export_weights(struct bundle_writer *w, const struct model *m, struct err *e)
 {
     char *path = bundle_writer_add(w, "weights.safetensors", e);
@@ -336,6 +360,7 @@ char *export_bundle(const struct export *x, struct err *e)
         w != NULL && export_weights(w, x->model, e) == 0 && export_vocabularies(w, &x->d->schema, e) == 0 &&
         export_strings(w, "items/ids.strings", &x->d->item_ids, e) == 0 &&
         bundle_writer_put(w, "items/vectors.f32", x->item_vectors, x->d->n_items * dim * sizeof(float), e) == 0 &&
+        export_popular(w, x->d, e) == 0 &&
         bundle_writer_put(w, "queries.f32", x->queries, x->n_queries * dim * sizeof(float), e) == 0 &&
         attributes_export(w, x->config, x->d, attributes, e) == 0 &&
         export_index(w, x->index, x->index_record, e) == 0 && export_probes(w, x, e) == 0;

@@ -41,6 +41,7 @@ static const char *const files[] = {
     "items/attributes/title.strings",
     "items/attributes/x..y.strings",
     "index/faiss.index",
+    "items/popular.u32",
     "users/ids.strings",
     "users/features/city.i32",
     "users/features/age.f32",
@@ -291,6 +292,8 @@ static void make_bundle(const char *dir, const char *schema, uint64_t seed)
                 ITEMS);
     uint64_t index = rng_u64(&r);
     put(dir, "index/faiss.index", &index, sizeof index);
+    const struct bundle_popular popular[ITEMS] = {{3, 9}, {0, 4}, {1, 4}, {4, 4}, {2, 0}};
+    put(dir, "items/popular.u32", popular, sizeof popular);
     put_profiles(dir);
     put_probes(dir, &m.schema, items);
     seal(dir, new_manifest(&m.schema));
@@ -820,6 +823,28 @@ static void profiles_must_agree(void **state)
     check_opens("c");
 }
 
+static void popular_items_are_a_permutation(void **state)
+{
+    (void)state;
+    make_bundle("c", MODEL_JSON("cosine"), 1);
+    const struct {
+        struct bundle_popular list[ITEMS];
+        const char *words;
+    } cases[] = {
+        {{{3, 9}, {0, 4}, {1, 4}, {4, 5}, {2, 0}}, "items/popular.u32: entry 3 has more events"},
+        {{{3, 9}, {0, 4}, {1, 4}, {3, 4}, {2, 0}}, "items/popular.u32: entry 3: row 3"},
+        {{{3, 9}, {0, 4}, {5, 4}, {4, 4}, {2, 0}}, "items/popular.u32: entry 2: row 5"},
+        {{{UINT32_MAX, 9}, {0, 4}, {1, 4}, {4, 4}, {2, 0}}, "items/popular.u32: entry 0: row 4294967295"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        check_replaced("items/popular.u32", cases[i].list, sizeof cases[i].list, cases[i].words);
+    }
+    check_replaced("items/popular.u32", cases[0].list, 8 * (ITEMS - 1),
+                   "items/popular.u32: 32 bytes, but 5 items make 40");
+    check_replaced("items/popular.u32", "", 0, "items/popular.u32: 0 bytes");
+    check_opens("c");
+}
+
 /* Replaces a value inside probes.json: "0/vector/2" style paths into the list of probes. */
 static void check_probe(size_t probe, const char *member, size_t element, const char *key, const char *json,
                         const char *words)
@@ -950,6 +975,7 @@ int main(void)
         cmocka_unit_test(the_word_fingerprint_elsewhere),
         cmocka_unit_test(contents_must_agree),
         cmocka_unit_test(profiles_must_agree),
+        cmocka_unit_test(popular_items_are_a_permutation),
         cmocka_unit_test(probes_must_match),
         cmocka_unit_test(probes_of_any_length),
         cmocka_unit_test(each_allocation_may_fail),
