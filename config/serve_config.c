@@ -16,6 +16,8 @@
 
 static const char *const log_level_words[] = {"error", "warn", "info", "debug", NULL};
 
+static const char *const fallback_words[] = {"tower", "popular", NULL};
+
 #define AT(member) PARAM_AT(struct serve_config, member)
 #define KIB 1024.0
 #define MIB (1024 * KIB)
@@ -25,9 +27,9 @@ static const char *const log_level_words[] = {"error", "warn", "info", "debug", 
 
 static const struct param rows[] = {
     {"listen", PARAM_STRING, AT(listen), .default_text = "127.0.0.1:8080",
-     .sentence =
-         "address of /recall, /similar, /embed and the health checks: HOST:PORT, [IPV6]:PORT or unix:/path; port 0 "
-         "takes a free one"},
+     .sentence = "address of /recall, /similar, /score, /embed and the health checks: HOST:PORT, [IPV6]:PORT or "
+                 "unix:/path; port 0 "
+                 "takes a free one"},
     {"admin.listen", PARAM_STRING, AT(admin_listen),
      .sentence =
          "address of /metrics, /model, /items and /admin; not set: they are on the public address if, and only if, "
@@ -36,6 +38,10 @@ static const struct param rows[] = {
      .sentence = "threads that answer; 0: one a core"},
     {"models.default.path", PARAM_PATH, AT(model_path), .default_text = "models/current",
      .sentence = "the bundle to serve: a directory, or a link to one that SIGHUP follows anew"},
+    {"fallback", PARAM_ENUM, AT(fallback), .default_text = "tower", .words = fallback_words,
+     .sentence = "what /recall answers for a user about whom nothing is known: what the tower makes of that, or the "
+                 "items with the "
+                 "most training events, which the bundle must have"},
     {"log.level", PARAM_ENUM, AT(log_level), .default_text = "info", .words = log_level_words,
      .sentence = "lines above this level are not written"},
     {"limits.body", PARAM_SIZE, AT(limits.body), .default_text = "1MiB", .min = KIB, .max = GIB,
@@ -48,6 +54,8 @@ static const struct param rows[] = {
      .sentence = "most requests, or items to add, in one body"},
     {"limits.exclude", PARAM_INT, AT(limits.exclude), .default_text = "100000", .min = 0, .max = 1e8, .unit = "ids",
      .sentence = "most ids one request may exclude"},
+    {"limits.score", PARAM_INT, AT(limits.score), .default_text = "10000", .min = 1, .max = 1e6, .unit = "ids",
+     .sentence = "most items one request of /score may name"},
     {"limits.effort", PARAM_INT, AT(limits.effort), .default_text = "10000", .min = 1, .max = 1e7,
      .sentence = "largest search.effort of a request"},
     {"limits.list", PARAM_INT, AT(limits.list), .default_text = "10000", .min = 1, .max = 1e7, .unit = "elements",

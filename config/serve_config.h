@@ -14,17 +14,22 @@
 #include "core/buf.h"
 #include "core/log.h"
 
+/* Who answers for a user about whom nothing is known. */
+enum fallback { FALLBACK_TOWER, FALLBACK_POPULAR };
+
 struct serve_config {
     char *listen;       /* "127.0.0.1:8080", "[::1]:8080", "unix:/path" */
     char *admin_listen; /* NULL: admin paths on the public port if, and only if, that is loopback or unix */
     uint32_t workers;   /* 0: one a core */
     char *model_path;   /* models.default.path: bundle directory or link */
+    enum fallback fallback;
     enum log_level log_level;
     struct {
         uint64_t body;        /* bytes of a request body */
         uint32_t k;           /* results a request */
         uint32_t batch;       /* requests in one body */
         uint32_t exclude;     /* ids excluded a request */
+        uint32_t score;       /* ids scored a request */
         uint32_t effort;      /* search.effort */
         uint32_t list;        /* elements of a multi-valued feature or history */
         uint32_t added_items; /* of one bundle */

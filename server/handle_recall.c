@@ -24,13 +24,18 @@ _Static_assert((int)WINDOW_MOST <= (int)ANSWER_GROUP, "more are never searched t
 static int read_one(struct workbench *bench, const json_t *object, const char *at, unsigned degrade, struct query *q,
                     struct fault *f)
 {
-    char pointer[FAULT_POINTER_MAX];
     if (request_read_query(&bench->rules, object, at, "user", q, f) != 0) {
         return -1;
     }
     workbench_degrade(bench, q, degrade);
-    snprintf(pointer, sizeof pointer, "%s/user", at);
-    return request_add_features(&bench->rules, &bench->rows[SIDE_USER], &bench->values, q->subject, pointer, f);
+    if (request_add_user(&bench->rules, &bench->rows[SIDE_USER], &bench->values, q, at, f) != 0) {
+        return -1;
+    }
+    uint32_t features = bench->rows[SIDE_USER].spec->n_features;
+    if (bench->rules.config->fallback == FALLBACK_POPULAR && (uint32_t)__builtin_popcountll(q->defaulted) == features) {
+        q->source = SOURCE_POPULAR;
+    }
+    return 0;
 }
 
 /* The vectors of all users that were read. */

@@ -21,7 +21,7 @@ static const char usage[] =
     "usage: recalld -c FILE.yaml [-t | --dump-config] [--set KEY=VALUE]...\n"
     "       recalld --bundle DIR [--listen HOST:PORT] [--workers N]\n"
     "\n"
-    "Answers POST /recall, /similar and /embed from a bundle that recall-train has published.\n"
+    "Answers POST /recall, /similar, /score and /embed from a bundle that recall-train has published.\n"
     "\n"
     "  -c, --config FILE    configuration in YAML (docs/config.md)\n"
     "      --bundle DIR     the bundle to serve: a directory, or a link such as models/current\n"

@@ -20,6 +20,7 @@ struct snapshot;
 #define ENDPOINTS(X)                \
     X(ENDPOINT_RECALL, "/recall")   \
     X(ENDPOINT_SIMILAR, "/similar") \
+    X(ENDPOINT_SCORE, "/score")     \
     X(ENDPOINT_EMBED, "/embed")     \
     X(ENDPOINT_HEALTHZ, "/healthz") \
     X(ENDPOINT_READYZ, "/readyz")   \
@@ -38,11 +39,12 @@ enum endpoint {
 
 /* X(field, metric name without prefix and _total, help) */
 #define METRIC_COUNTERS(X)                                                                                          \
-    X(users, "users", "User vectors computed for /recall, each element of a batch counted")                         \
+    X(users, "users", "User vectors computed for /recall and /score, each element of a batch counted")              \
     X(gathered, "gathered_requests", "Requests of /recall answered together with others of their batch_window_us")  \
-    X(items, "items", "Items returned by /recall and /similar")                                                     \
+    X(items, "items", "Items returned by /recall and /similar, or scored")                                          \
     X(searches_ann, "searches_ann", "Searches answered by the index")                                               \
     X(searches_exact, "searches_exact", "Searches answered by scanning all vectors")                                \
+    X(popular, "popular_answers", "Users about whom nothing was known, answered with the popular items")            \
     X(incomplete, "incomplete_answers", "Answers with fewer items than asked for, because there are no more")       \
     X(degraded, "degraded_answers", "Answers with less search effort than usual, because requests were waiting")    \
     X(slow, "slow_requests", "Requests computed beside the event loop, because they take long")                     \

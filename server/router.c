@@ -28,6 +28,7 @@ static const struct route {
 } routes[] = {
     {"/recall", handle_recall, ENDPOINT_RECALL, HTTP_POST, ON_PUBLIC, true, IN_TURN},
     {"/similar", handle_similar, ENDPOINT_SIMILAR, HTTP_POST, ON_PUBLIC, true, IN_TURN},
+    {"/score", handle_score, ENDPOINT_SCORE, HTTP_POST, ON_PUBLIC, true, IN_TURN},
     {"/embed", handle_embed, ENDPOINT_EMBED, HTTP_POST, ON_PUBLIC, true, IN_TURN},
     {"/items", handle_items_add, ENDPOINT_ITEMS, HTTP_POST, ON_ADMIN, true, SLOWLY},
     {"/items/", handle_items_remove, ENDPOINT_ITEM, HTTP_DELETE, ON_ADMIN, true, SLOWLY},

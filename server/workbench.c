@@ -6,7 +6,7 @@
 
 enum {
     USERS_AT_ONCE = 64,      /* rows of one pass through the user tower */
-    HITS_AT_ONCE = 64 * 1024 /* of queries that are searched together, unless one alone may have more */
+    HITS_AT_ONCE = 64 * 1024 /* of queries that are searched together, beside the largest one */
 };
 
 /* Equal ratios from the default effort to the floor, which is the least one that was measured to reach degrade.recall. */
@@ -50,7 +50,8 @@ static int workbench_fill(struct workbench *b, const struct serve_config *config
     /* an id in a body takes two bytes at least */
     size_t ids = config->limits.exclude < config->limits.body / 2 ? config->limits.exclude : config->limits.body / 2;
     b->n_exclude = ids + 1;
-    b->n_hits = config->limits.k > HITS_AT_ONCE ? config->limits.k : HITS_AT_ONCE;
+    b->n_hits = config->limits.k + HITS_AT_ONCE; /* under max_per the answer's, and those of a round */
+    b->n_hits = config->limits.score > b->n_hits ? config->limits.score : b->n_hits;
     b->exclude = mem_array(b->n_exclude, sizeof *b->exclude);
     b->hits = mem_array(b->n_hits, sizeof *b->hits);
     if (filter_bits_init(&b->filter, ann_rows_most(b->snapshot->index)) != 0 || !b->queries || !b->vectors ||

@@ -47,7 +47,7 @@ def test_the_shape_of_an_answer(server, world):
     assert answer.status == 200
     assert answer.headers["Content-Type"] == "application/json"
     body = answer.json
-    assert list(body) == ["model", "items", "complete", "strategy", "degraded"]
+    assert list(body) == ["model", "items", "complete", "strategy", "degraded", "source", "defaulted"]
     assert body["model"] == world.model_a.name
     assert body["complete"] is True
     assert body["strategy"] in ("ann", "exact")
@@ -146,7 +146,7 @@ def test_batch_answers_as_single_requests_do(server):
     assert len(batch["results"]) == len(requests)
     for request, result in zip(requests, batch["results"]):
         single = server.post("/recall", request).json
-        assert list(result) == ["items", "complete", "strategy", "degraded"]
+        assert list(result) == ["items", "complete", "strategy", "degraded", "source", "defaulted"]
         assert [item["id"] for item in result["items"]] == [item["id"] for item in single["items"]]
         for a, b in zip(result["items"], single["items"]):
             assert abs(a["score"] - b["score"]) < 1e-5
