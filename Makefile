@@ -119,6 +119,8 @@ PKG_RUN   := ca-certificates curl python3 python3-pip
 PKG_TEST  := libcmocka-dev openssl python3 python3-pytest
 PKG_LINT  := clang-format clang-tidy shellcheck python3
 PKG_FUZZ  := clang libclang-rt-14-dev
+# what stands before recalld in tests/e2e/test_proxies.py and tests/chaos; apart, since these packages start services
+PKG_PROXY := haproxy nginx-light slowhttptest wrk
 
 # install, PACKAGES: what is missing, and nothing (no apt call, no sudo) when nothing is
 define install
@@ -134,7 +136,7 @@ define install
 	apt update && apt install -y --no-install-recommends $$missing
 endef
 
-.PHONY: deps test-deps lint-deps fuzz-deps
+.PHONY: deps test-deps lint-deps fuzz-deps proxy-deps
 deps: ## install the Debian packages and faiss (sudo only when not root); instant when there is nothing to do
 	$(call install,$(PKG_BUILD) $(PKG_RUN))
 	@ann/faiss-build.sh ensure
@@ -148,6 +150,9 @@ lint-deps:
 
 fuzz-deps: deps
 	$(call install,$(PKG_FUZZ))
+
+proxy-deps: ## install HAProxy, nginx and wrk: without them the tests behind proxies are skipped
+	$(call install,$(PKG_PROXY))
 
 # --- tests -------------------------------------------------------------------------------------------------------------
 # tests/unit/<room>/test_*.c: one cmocka program each, linked with what that room may use (never with main.c).
@@ -174,24 +179,34 @@ $(PROBE): tests/oracle/train_probe.c $(call archives,train) $(BUILD)/flags $(BUI
 	@mkdir -p $(@D); echo "  TEST  $<"
 	@$(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< -Wl,--start-group $(call archives,train) -Wl,--end-group $(LIBS_train)
 
+# Each fuzz target with a main that runs it over kept inputs, tests/fuzz/corpus/<name>: tests/e2e/test_fuzz_corpus.py.
+REPLAYS := $(patsubst tests/fuzz/fuzz_%.c,$(BUILD)/tests/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+
+$(BUILD)/tests/fuzz/%: tests/fuzz/fuzz_%.c tests/fuzz/replay.c $(call archives,train) $(BUILD)/libserver.a $(BUILD)/flags $(BUILD)/faiss.libs
+	@mkdir -p $(@D); echo "  TEST  $<"
+	@$(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< tests/fuzz/replay.c \
+	    -Wl,--start-group $(call archives,train) $(BUILD)/libserver.a -Wl,--end-group $(LIBS_server)
+
 # An index engine that takes turns with other libraries, for tests/bench/ann_peers.sh.
 $(BUILD)/bench/%: tests/bench/%.c $(call archives,train) $(BUILD)/flags $(BUILD)/faiss.libs
 	@mkdir -p $(@D); echo "  BENCH $<"
 	@$(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d $(ALL_LDFLAGS) -o $@ $< -Wl,--start-group $(call archives,train) -Wl,--end-group $(LIBS_train)
 
-.PHONY: test test-run unit probe oracle
+.PHONY: test test-run unit replays probe oracle
 test: ## install what tests need, build, run every test (T=pattern: only those whose name contains it)
 	@$(MAKE) --no-print-directory test-deps
 	@$(MAKE) --no-print-directory test-run
 
 unit: $(UNIT_BIN)
 
+replays: $(REPLAYS)
+
 probe: $(PROBE)
 
 oracle: all probe ## loss and gradients of one batch against PyTorch, which $(PYTHON) must have (Debian: python3-torch)
 	@RECALLD_BUILD=$(abspath $(BUILD)) $(PYTHON) tests/oracle/torch_oracle.py
 
-test-run: all unit probe
+test-run: all unit probe $(REPLAYS)
 	@RECALLD_BUILD=$(abspath $(BUILD)) RECALLD_SANITIZER=$(RECALLD_SANITIZER) /usr/bin/python3 tests/run --build $(BUILD) $(if $(T),--match '$(T)')
 
 # The same tests, unit and end to end (these run the programs in RECALLD_BUILD=build/asan), under one sanitizer each.
@@ -213,7 +228,7 @@ tsan: ## all tests under ThreadSanitizer
 
 # --- lint --------------------------------------------------------------------------------------------------------------
 
-C_FILES   = $(sort $(wildcard $(ROOMS:%=%/*.[ch]) tests/unit/*.[ch] tests/unit/*/*.[ch] tests/oracle/*.[ch] tests/bench/*.[ch] tests/fuzz/*.[ch]))
+C_FILES   = $(sort $(wildcard $(ROOMS:%=%/*.[ch]) tests/unit/*.[ch] tests/unit/*/*.[ch] tests/oracle/*.[ch] tests/bench/*.[ch] tests/fuzz/*.[ch] tests/chaos/*.[ch]))
 SH_FILES  = $(sort $(wildcard */*.sh */*/*.sh */*/*/*.sh .ci/run))
 PY_FILES  = $(sort $(wildcard tests/run tests/*/*.py docs/*/*.py docs/*/*/*.py))
 
@@ -275,9 +290,38 @@ bench: all ## measure: tests/bench/
 fuzz: fuzz-deps ## fuzz every parser, FUZZ_SECONDS=60 each: tests/fuzz/
 	@tests/fuzz/run.sh $(FUZZ_SECONDS)
 
+.PHONY: coverage
+coverage: ## lines and branches of our parsers that unit tests and kept fuzz inputs reach
+	@$(MAKE) --no-print-directory unit replays BUILD=build/coverage OPT='-Og -g' CFLAGS=--coverage LDFLAGS=--coverage
+	@tests/coverage.sh build/coverage
+
 .PHONY: chaos
-chaos: all ## kill -9 recall-train at random moments, KILLS=100 times: what is published always loads
+chaos: all ## kill -9 recall-train KILLS=100 times; then faults of every kind for recalld, ROUNDS=1000; every allocation fails once
 	@RECALLD_BUILD=$(abspath $(BUILD)) tests/chaos/kill9.py $(or $(KILLS),100)
+	@RECALLD_BUILD=$(abspath $(BUILD)) tests/chaos/daemon.py $(or $(ROUNDS),1000)
+	@RECALLD_BUILD=$(abspath $(BUILD)) tests/chaos/failures.py
+
+# SANITIZER=address or thread: under one; the options are those of make asan and make tsan
+SANITIZER ?=
+.PHONY: soak
+soak: ## mixed traffic with a reload a second, SECONDS=300 (SANITIZER=address|thread): nothing unexpected, memory flat
+ifeq ($(SANITIZER),)
+	@$(MAKE) --no-print-directory all
+	@RECALLD_BUILD=$(abspath $(BUILD)) tests/chaos/soak.py $(or $(SECONDS),300)
+else
+	@$(MAKE) --no-print-directory all BUILD=build/soak-$(SANITIZER) SAN=$(SANITIZER)
+	@ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 OMP_THREAD_LIMIT=1 \
+	TSAN_OPTIONS=suppressions=$(CURDIR)/tests/sanitizers/tsan.supp:second_deadlock_stack=1:allocator_may_return_null=1 \
+	RECALLD_SANITIZER=$(SANITIZER) RECALLD_BUILD=$(abspath build/soak-$(SANITIZER)) tests/chaos/soak.py $(or $(SECONDS),300)
+endif
+
+.PHONY: rolling
+rolling: all proxy-deps ## restart and reload two daemons behind HAProxy, then nginx, SECONDS=60 each under load: no request may fail
+	@for p in haproxy nginx; do RECALLD_BUILD=$(abspath $(BUILD)) tests/chaos/rolling.py $(or $(SECONDS),60) --proxy $$p; done
+
+.PHONY: slow-clients
+slow-clients: all proxy-deps ## p99 of others under slowhttptest, idle and silent connections, SECONDS=10 each
+	@RECALLD_BUILD=$(abspath $(BUILD)) tests/chaos/slow_clients.py $(or $(SECONDS),10)
 
 install: all ## copy programs, unit and example configurations (PREFIX=/usr/local, DESTDIR= for packagers)
 	install -d $(DESTDIR)$(PREFIX)/bin

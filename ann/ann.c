@@ -167,6 +167,11 @@ size_t ann_effort(const struct ann *index)
     return index->effort;
 }
 
+bool ann_effort_is_free(const struct ann *index)
+{
+    return !index->engine->exact && (index->engine->has_knob == NULL || !index->engine->has_knob(index));
+}
+
 void ann_set_effort(struct ann *index, size_t effort)
 {
     index->effort = index->engine->set_effort != NULL ? index->engine->set_effort(index, effort) : 0;
@@ -241,7 +246,7 @@ SIMD_CLONES static bool ascend(const uint32_t *rows, size_t n)
 
 int query_check(const struct ann *index, const struct ann_workspace *ws, const struct ann_query *query, struct err *e)
 {
-    if (query->k == 0 || query->k > ws->max_k) {
+    if (query->k == 0 || (query->k > ws->max_k && !query->exact)) {
         return err_set(e, "k is %zu, must be 1 to %zu", query->k, ws->max_k);
     }
     if (isnan(query->min_score)) {
@@ -419,4 +424,32 @@ int ann_search(const struct ann *index, struct ann_workspace *ws, const struct a
     }
     answer->complete = answer->n == query->k;
     return 0;
+}
+
+/* Scores rows from `at` on that stand in one piece, or are none; returns the end. */
+static size_t score_run(const struct ann *index, const float *vector, struct scored *picked, size_t at, size_t n)
+{
+    size_t first = index->changes == NULL ? SIZE_MAX : index->changes->first;
+    bool added = picked[at].row >= first;
+    size_t end = at;
+    if (picked[at].row == ANN_NO_ROW) {
+        picked[at].score = NAN;
+        return at + 1;
+    }
+    for (; end < n && picked[end].row != ANN_NO_ROW && (picked[end].row >= first) == added; end++) {
+        picked[end].row -= added ? (uint32_t)first : 0;
+    }
+    vec_dot_picked(picked + at, end - at, added ? index->changes->vectors : index->vectors.data, index->vectors.dim,
+                   vector);
+    for (size_t i = at; i < end; i++) {
+        picked[i].row += added ? (uint32_t)first : 0;
+    }
+    return end;
+}
+
+void ann_score(const struct ann *index, const float *vector, struct scored *picked, size_t n)
+{
+    for (size_t at = 0; at < n;) {
+        at = score_run(index, vector, picked, at, n);
+    }
 }

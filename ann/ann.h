@@ -77,6 +77,7 @@ void ann_free(struct ann *index);
 const char *ann_engine_name(const struct ann *index);
 size_t ann_bytes(const struct ann *index);             /* memory of the index itself, without the borrowed vectors */
 size_t ann_effort(const struct ann *index);            /* the effort in force: never 0, except for flat */
+bool ann_effort_is_free(const struct ann *index);      /* it is an argument of each search, see above */
 void ann_set_effort(struct ann *index, size_t effort); /* before the index is shared between threads */
 
 /* For searches of this index, of up to max_k results. NULL without memory. Belongs to the thread that calls this: make
@@ -89,7 +90,7 @@ extern const char *const ann_strategy_words[]; /* "ann", "filtered_ann", "exact"
 
 struct ann_query {
     const float *vector;     /* [dim] */
-    size_t k;                /* 1 .. max_k of the workspace */
+    size_t k;                /* 1 .. max_k of the workspace; an exact query may ask for more */
     size_t effort;           /* see above; 0: the index's default */
     bool exact;              /* scan everything */
     float min_score;         /* -INFINITY: no floor */
@@ -111,6 +112,11 @@ struct ann_answer {
  * example), so that `complete` can be relied on. */
 int ann_search(const struct ann *index, struct ann_workspace *ws, const struct ann_query *query, struct scored *hits,
                struct ann_answer *answer, struct err *e);
+
+/* Scores picked [n] rows that the index has, or had: what searches say of them, to the bit. Their order stays. A row that is
+ * ANN_NO_ROW gets NaN. */
+#define ANN_NO_ROW UINT32_MAX
+void ann_score(const struct ann *index, const float *vector, struct scored *picked, size_t n);
 
 /* Several queries at once, for callers that have them: the same answers as one by one, exact ones to the bit; of approximate ones
  * the native engine may look into another list where two centroids are as near. Exact queries share a scan, at a fraction of its

@@ -48,6 +48,7 @@ struct ann_engine {
 
     /* Puts an effort into force and returns it, bounded to what makes sense; 0 asks for the engine's own default. */
     size_t (*set_effort)(struct ann *index, size_t effort);
+    bool (*has_knob)(const struct ann *index); /* whether it is in force for all searches; NULL: it never is */
     struct ann_effort_range (*effort_range)(const struct ann *index, size_t k);
 
     /* How many candidates to ask for, for k results at this effort (>= 1). */

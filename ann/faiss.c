@@ -438,6 +438,12 @@ static size_t engine_set_effort(struct ann *index, size_t effort)
     return effort;
 }
 
+static bool engine_has_knob(const struct ann *index)
+{
+    const struct faiss_state *s = index->state;
+    return s->kind == INDEXFILE_FAISS;
+}
+
 static struct ann_effort_range engine_effort_range(const struct ann *index, size_t k)
 {
     const struct faiss_state *s = index->state;
@@ -518,6 +524,7 @@ const struct ann_engine ann_faiss_engine = {
     .save = engine_save,
     .close = engine_close,
     .set_effort = engine_set_effort,
+    .has_knob = engine_has_knob,
     .effort_range = engine_effort_range,
     .depth = engine_depth,
     .cost = engine_cost,

@@ -4,7 +4,8 @@
  * Every limit of a request is here, so that what a request may cost can be read in one place.
  *
  * SIGHUP reads the file anew. What is not reloadable was used up at the start: sockets are bound, threads run, buffers
- * and windows have their sizes (limits.body, limits.head, limits.batch), and a request that waits may be as large as they are.
+ * and windows have their sizes (limits.body, limits.head, limits.batch, limits.score), and a request that waits may be as large as they are. A
+ * fallback that the bundle in service does not have would have to wait for one that does: what was checked at its load stays.
  */
 #include "config/serve_config.h"
 
@@ -18,6 +19,8 @@
 
 static const char *const log_level_words[] = {"error", "warn", "info", "debug", NULL};
 
+static const char *const fallback_words[] = {"tower", "popular", NULL};
+
 #define AT(member) PARAM_AT(struct serve_config, member)
 #define RELOADABLE .reloadable = true
 #define KIB 1024.0
@@ -28,9 +31,9 @@ static const char *const log_level_words[] = {"error", "warn", "info", "debug", 
 
 static const struct param rows[] = {
     {"listen", PARAM_STRING, AT(listen), .default_text = "127.0.0.1:8080",
-     .sentence =
-         "address of /recall, /similar, /embed and the health checks: HOST:PORT, [IPV6]:PORT or unix:/path; port 0 "
-         "takes a free one"},
+     .sentence = "address of /recall, /similar, /score, /embed and the health checks: HOST:PORT, [IPV6]:PORT or "
+                 "unix:/path; port 0 "
+                 "takes a free one"},
     {"tokens", PARAM_PATH, AT(tokens), RELOADABLE,
      .sentence =
          "file of bearer tokens, one a line, that /recall and the other paths on listen ask for; not set: none"},
@@ -55,6 +58,10 @@ static const struct param rows[] = {
      .sentence = "threads that answer; 0: one a core"},
     {"models.default.path", PARAM_PATH, AT(model_path), RELOADABLE, .default_text = "models/current",
      .sentence = "the bundle to serve: a directory, or a link to one that SIGHUP follows anew"},
+    {"fallback", PARAM_ENUM, AT(fallback), .default_text = "tower", .words = fallback_words,
+     .sentence = "what /recall answers for a user about whom nothing is known: what the tower makes of that, or the "
+                 "items with the "
+                 "most training events, which the bundle must have"},
     {"log.level", PARAM_ENUM, AT(log_level), RELOADABLE, .default_text = "info", .words = log_level_words,
      .sentence = "lines above this level are not written"},
     {"limits.body", PARAM_SIZE, AT(limits.body), .default_text = "1MiB", .min = KIB, .max = GIB,
@@ -67,6 +74,8 @@ static const struct param rows[] = {
      .sentence = "most requests, or items to add, in one body"},
     {"limits.exclude", PARAM_INT, AT(limits.exclude), RELOADABLE, .default_text = "100000", .min = 0, .max = 1e8,
      .unit = "ids", .sentence = "most ids one request may exclude"},
+    {"limits.score", PARAM_INT, AT(limits.score), .default_text = "10000", .min = 1, .max = 1e6, .unit = "ids",
+     .sentence = "most items one request of /score may name"},
     {"limits.effort", PARAM_INT, AT(limits.effort), RELOADABLE, .default_text = "10000", .min = 1, .max = 1e7,
      .sentence = "largest search.effort of a request"},
     {"limits.list", PARAM_INT, AT(limits.list), RELOADABLE, .default_text = "10000", .min = 1, .max = 1e7,
@@ -80,6 +89,12 @@ static const struct param rows[] = {
     {"limits.connections_per_address", PARAM_INT, AT(limits.connections_per_address), RELOADABLE, .default_text = "0",
      .min = 0, .max = 1e6, .unit = "at all workers",
      .sentence = "connections of one IPv4 address or IPv6 /64 open at once; more are answered 503; 0: any number"},
+    {"limits.queue", PARAM_INT, AT(limits.queue), RELOADABLE, .default_text = "1024", .min = 1, .max = 1e6,
+     .unit = "a worker", .sentence = "requests that may wait to be computed; more are answered 503"},
+    {"limits.slow_queue", PARAM_INT, AT(limits.slow_queue), RELOADABLE, .default_text = "64", .min = 1, .max = 1e6,
+     .unit = "a worker", .sentence = "the same for requests that take long, such as batches, which wait apart"},
+    {"limits.timeout", PARAM_DURATION, AT(limits.timeout_ms), RELOADABLE, .default_text = "60s", .min = 1, .max = HOUR,
+     .sentence = "largest timeout_ms of a request"},
     {"limits.request_timeout", PARAM_DURATION, AT(limits.request_timeout_ms), RELOADABLE, .default_text = "10s",
      .min = 1, .max = HOUR, .sentence = "from a request's first byte to its last"},
     {"limits.idle_timeout", PARAM_DURATION, AT(limits.idle_timeout_ms), RELOADABLE, .default_text = "75s", .min = 1,
@@ -98,6 +113,18 @@ static const struct param rows[] = {
      .sentence =
          "how long a /recall of one user may wait for others of the same worker, to be answered together with them; 0: "
          "not at all"},
+    {"timeout", PARAM_DURATION, AT(timeout_ms), RELOADABLE, .default_text = "10s", .min = 1, .max = HOUR,
+     .sentence =
+         "a request that is still waiting, or being computed in parts, after that long is answered 503, unless its "
+         "timeout_ms says otherwise"},
+    {"degrade.wait", PARAM_DURATION, AT(degrade.wait_ms), RELOADABLE, .default_text = "20ms", .min = 1, .max = HOUR,
+     .sentence =
+         "requests that have waited longer are searched for with less effort, the least at twice as long; those that "
+         "say an effort or a recall keep it"},
+    {"degrade.recall", PARAM_FLOAT, AT(degrade.recall), RELOADABLE, .default_text = "0.8", .min = 0, .max = 1,
+     .sentence =
+         "never less effort than was measured to find this share of the true best, when the index was built; 1: never "
+         "less than usual"},
     {"drain_delay", PARAM_DURATION, AT(drain_delay_ms), RELOADABLE, .default_text = "0", .min = 0, .max = HOUR,
      .sentence =
          "after SIGTERM, how long new connections are still accepted while /readyz says no, so that load balancers "

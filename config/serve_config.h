@@ -19,6 +19,9 @@ struct serve_tls {
     char *certificate, *key;
 };
 
+/* Who answers for a user about whom nothing is known. */
+enum fallback { FALLBACK_TOWER, FALLBACK_POPULAR };
+
 struct serve_config {
     char *listen;       /* "127.0.0.1:8080", "[::1]:8080", "unix:/path" */
     char *admin_listen; /* NULL: admin paths on the public port if, and only if, that is loopback or unix */
@@ -28,23 +31,33 @@ struct serve_config {
     bool admin_without_tokens; /* these may be open to the network */
     uint32_t workers;          /* 0: one a core */
     char *model_path;          /* models.default.path: bundle directory or link */
+    enum fallback fallback;
     enum log_level log_level;
     struct {
         uint64_t body;                    /* bytes of a request body */
         uint32_t k;                       /* results a request */
         uint32_t batch;                   /* requests in one body */
         uint32_t exclude;                 /* ids excluded a request */
+        uint32_t score;                   /* ids scored a request */
         uint32_t effort;                  /* search.effort */
         uint32_t list;                    /* elements of a multi-valued feature or history */
         uint32_t added_items;             /* of one bundle */
         uint32_t connections_per_address; /* at all workers; 0: any number */
         uint32_t connections;             /* a worker */
+        uint32_t queue;                   /* requests of a worker that wait */
+        uint32_t slow_queue;              /* those of its slow lane */
+        uint32_t timeout_ms;              /* most timeout_ms of a request */
         uint32_t head;                    /* bytes of request line and headers */
         uint32_t request_timeout_ms, idle_timeout_ms, response_timeout_ms, drain_timeout_ms;
     } limits;
     bool gzip_requests, gzip_responses;
     uint32_t batch_window_us; /* 0: none */
-    uint64_t drain_delay_ms;  /* after SIGTERM: not ready, still accepting */
+    uint32_t timeout_ms;      /* of requests that do not say one */
+    struct {
+        uint32_t wait_ms; /* from here on effort falls */
+        double recall;    /* the floor */
+    } degrade;
+    uint64_t drain_delay_ms; /* after SIGTERM: not ready, still accepting */
 };
 
 /* Reads `path` (NULL: all defaults) and applies `sets` ("key.path=value"; texts such as paths and addresses need no

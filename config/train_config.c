@@ -277,6 +277,9 @@ static const struct param rows[] = {
      .sentence = "one after each epoch, and within an epoch when the last is so old; 0: only after each epoch"},
     {"output.dir", PARAM_PATH, AT(output.dir), .default_text = "models",
      .sentence = "directory of the published bundles and of the link `current`"},
+    {"output.user_profiles", PARAM_BOOL, AT(output.user_profiles), .default_text = "false",
+     .sentence = "put what is known of each user into the bundle (features, history), so that a request need only name "
+                 "the user"},
     {"index.engine", PARAM_WORD, AT(index.engine), .default_text = "native", .words = index_engine_words,
      .sentence =
          "native: lists and codes of our own; faiss: any index that faiss makes; flat: exact, compares every item"},

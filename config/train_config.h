@@ -160,6 +160,7 @@ struct train_config {
     } checkpoint;
     struct {
         char *dir;
+        bool user_profiles;
     } output;
     struct {
         char engine[16];

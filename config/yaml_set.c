@@ -5,9 +5,11 @@
  * the file, and the effective configuration can be written back. Each new node keeps the assignment as its place; that is
  * how a later problem can say "--set key" instead of a line.
  */
+#include <stdbool.h>
 #include <string.h>
 
 #include "config/yaml_node.h"
+#include "core/buf.h"
 #include "core/mem.h"
 
 /* Puts a node (taken; NULL removes) where `link` points. 0, or -1 without memory. */
@@ -130,11 +132,27 @@ static int set_value(const char *text, const char *assignment, bool as_text, str
     return 0;
 }
 
+/* The value is checked by libyaml, the key only here, and what writes the tree relies on it. */
+static bool is_utf8(const char *text, size_t n)
+{
+    for (size_t length = 0; n > 0; text += length, n -= length) {
+        length = utf8_length((const unsigned char *)text, n);
+        if (length == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 int yaml_set(struct node *root, const char *assignment, bool as_text, struct problems *problems)
 {
     const char *equals = strchr(assignment, '=');
     if (equals == NULL) {
         problem_add(problems, (struct place){assignment, 0}, "", "has no value; write --set key=value");
+        return -1;
+    }
+    if (!is_utf8(assignment, (size_t)(equals - assignment))) {
+        problem_add(problems, (struct place){assignment, 0}, "", "the key is not a text in UTF-8");
         return -1;
     }
     struct node *value = NULL;

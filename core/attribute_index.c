@@ -2,11 +2,13 @@
 
 #include <jansson.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/features.h"
 #include "core/idmap.h"
+#include "core/json.h"
 #include "core/mem.h"
 
 struct number_row {
@@ -24,16 +26,42 @@ struct attribute_index {
 
 /* --- the values of a text -------------------------------------------------------------------------------------------- */
 
+/* As jansson writes a real with 17 digits: 2.0, 1e20, 1e-5. */
+static int write_real(char room[ATTRIBUTE_TEXT_MAX], double number)
+{
+    int n = snprintf(room, ATTRIBUTE_TEXT_MAX, "%.17g", number);
+    char *e = strchr(room, 'e');
+    if (e == NULL) {
+        return strchr(room, '.') != NULL ? n : n + snprintf(room + n, ATTRIBUTE_TEXT_MAX - (size_t)n, ".0");
+    }
+    char *from = e + 2; /* behind the sign */
+    from += strspn(from, "0");
+    char *to = e[1] == '-' ? e + 2 : e + 1;
+    memmove(to, from, strlen(from) + 1);
+    return (int)strlen(room);
+}
+
+/* Not by json_dumpb, which needs memory, and says without any that the text is empty. */
 struct span attribute_value_text(const json_t *value, char room[ATTRIBUTE_TEXT_MAX])
 {
-    if (json_is_string(value)) {
+    int n;
+    switch (json_typeof(value)) {
+    case JSON_STRING:
         return (struct span){json_string_value(value), json_string_length(value)};
-    }
-    if (json_is_null(value) || json_is_object(value) || json_is_array(value)) {
+    case JSON_INTEGER:
+        n = snprintf(room, ATTRIBUTE_TEXT_MAX, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
+        break;
+    case JSON_REAL:
+        n = write_real(room, json_real_value(value));
+        break;
+    case JSON_TRUE:
+    case JSON_FALSE:
+        n = snprintf(room, ATTRIBUTE_TEXT_MAX, "%s", json_is_true(value) ? "true" : "false");
+        break;
+    default:
         return (struct span){NULL, 0};
     }
-    size_t n = json_dumpb(value, room, ATTRIBUTE_TEXT_MAX, JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
-    return (struct span){n <= ATTRIBUTE_TEXT_MAX ? room : NULL, n};
+    return (struct span){room, (size_t)n};
 }
 
 /* A value, or each element of a list. An object can be answered with, not asked for. */
@@ -83,7 +111,11 @@ int attribute_values(const char *text, size_t n, attribute_take *take, void *arg
         return rc;
     }
     json_error_t error;
-    json_t *value = json_loadb(text, n, JSON_DECODE_ANY, &error);
+    bool no_memory;
+    json_t *value = json_parse(text, n, JSON_DECODE_ANY, &error, &no_memory);
+    if (no_memory) {
+        return err_nomem(e);
+    }
     if (value == NULL) {
         return err_set(e, "not a JSON text: %s", error.text);
     }
@@ -173,7 +205,9 @@ static int sort_rows(struct builder *b, struct err *e)
     for (size_t i = 0; i < b->n; i++) {
         x->rows[x->start[b->value[i] + 1]++] = b->row[i];
     }
-    qsort(x->number, x->n_numbers, sizeof *x->number, compare_numbers);
+    if (x->n_numbers > 0) {
+        qsort(x->number, x->n_numbers, sizeof *x->number, compare_numbers);
+    }
     return 0;
 }
 

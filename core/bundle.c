@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "core/buf.h"
+#include "core/json.h"
 #include "core/mem.h"
 #include "core/topk.h"
 #include "core/vecmath.h"
@@ -110,6 +111,7 @@ static int read_manifest(struct bundle *b, struct err *e)
     int result = -1;
     size_t n = 0;
     json_error_t error;
+    bool no_memory;
     if (path == NULL) {
         err_nomem(e);
         goto out;
@@ -118,7 +120,11 @@ static int read_manifest(struct bundle *b, struct err *e)
     if (text == NULL) {
         goto out;
     }
-    b->manifest = json_loadb(text, n, JSON_REJECT_DUPLICATES, &error);
+    b->manifest = json_parse(text, n, JSON_REJECT_DUPLICATES, &error, &no_memory);
+    if (no_memory) {
+        err_nomem(e);
+        goto out;
+    }
     if (!json_is_object(b->manifest)) {
         err_set(e, "manifest.json: not a JSON object: %s", b->manifest == NULL ? error.text : "another type");
         goto out;
@@ -392,6 +398,101 @@ static int open_attributes(struct bundle *b, struct err *e)
     return 0;
 }
 
+/* --- popular items -------------------------------------------------------------------------------------------------*/
+
+/* Every row once, by falling events. */
+static int check_popular(const struct bundle *b, const struct bundle_popular *list, uint64_t *seen, struct err *e)
+{
+    for (size_t i = 0; i < b->n_items; i++) {
+        uint32_t row = list[i].row;
+        if (row >= b->n_items || (seen[row / 64] >> row % 64 & 1) != 0) {
+            return err_set(e, "items/popular.u32: entry %zu: row %u is no item's, or there twice", i, row);
+        }
+        seen[row / 64] |= UINT64_C(1) << row % 64;
+        if (i > 0 && list[i].events > list[i - 1].events) {
+            return err_set(e, "items/popular.u32: entry %zu has more events than the one before", i);
+        }
+    }
+    return 0;
+}
+
+static int open_popular(struct bundle *b, struct err *e)
+{
+    if (json_object_get(json_object_get(b->manifest, "files"), "items/popular.u32") == NULL) {
+        return 0;
+    }
+    const struct file_map *map = map_file(b, "items/popular.u32", e);
+    if (map == NULL) {
+        return -1;
+    }
+    if (map->size != b->n_items * sizeof *b->popular) {
+        return err_set(e, "items/popular.u32: %zu bytes, but %zu items make %zu", map->size, b->n_items,
+                       b->n_items * sizeof *b->popular);
+    }
+    uint64_t *seen = mem_array(b->n_items / 64 + 1, sizeof *seen);
+    b->popular = (const struct bundle_popular *)(const void *)map->data;
+    int result = seen == NULL ? err_nomem(e) : check_popular(b, b->popular, seen, e);
+    mem_free(seen);
+    return result;
+}
+
+/* --- user profiles -------------------------------------------------------------------------------------------------*/
+
+static int open_profile_column(struct bundle *b, const char *name, size_t at, struct err *e)
+{
+    const struct tower_spec *spec = &b->schema.towers[SIDE_USER];
+    struct profiles *p = &b->profiles;
+    char file[PROFILE_FILE_MAX];
+    int feature = name == NULL ? -1 : tower_spec_find(spec, name);
+    if (feature < 0 || strcmp(name, p->key) == 0) {
+        return err_set(e, "manifest.json: users: features[%zu] must be a feature of the user tower, and not the key",
+                       at);
+    }
+    for (size_t i = 0; i < p->n_columns; i++) {
+        if (p->columns[i].feature == (uint32_t)feature) {
+            return err_set(e, "manifest.json: users: features[%zu]: %s is there twice", at, name);
+        }
+    }
+    profile_file(&spec->features[feature], file);
+    const struct file_map *map = map_file(b, file, e);
+    if (map == NULL) {
+        return -1;
+    }
+    if (profile_column_view(&p->columns[p->n_columns], spec, (uint32_t)feature, map->data, map->size, p->ids.count, e) <
+        0) {
+        return err_prefix(e, "%s", file);
+    }
+    p->n_columns++;
+    return 0;
+}
+
+static int open_profiles(struct bundle *b, struct err *e)
+{
+    const json_t *users = json_object_get(b->manifest, "users");
+    const json_t *names = json_object_get(users, "features");
+    const char *key = json_string_value(json_object_get(users, "key"));
+    if (users == NULL || json_is_null(users)) {
+        return 0;
+    }
+    if (key == NULL || key[0] == '\0' || strlen(key) > SCHEMA_MAX_NAME || strpbrk(key, "/~") != NULL ||
+        !json_is_array(names)) {
+        return err_set(e,
+                       "manifest.json: users: must have a \"key\" of 1 to %d bytes, without / and ~, and a list of "
+                       "\"features\"",
+                       SCHEMA_MAX_NAME);
+    }
+    if (map_strings(b, "users/ids.strings", true, &b->profiles.ids, e) < 0) {
+        return -1;
+    }
+    b->profiles.key = key;
+    for (size_t i = 0; i < json_array_size(names); i++) {
+        if (open_profile_column(b, json_string_value(json_array_get(names, i)), i, e) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 /* A text member that may be absent or null. -1 when it is something else. */
 static int get_optional_text(const json_t *object, const char *key, const char **text, struct err *e)
 {
@@ -498,8 +599,12 @@ static int read_probes(struct probes *p, const struct bundle *b, struct err *e)
         return path == NULL ? err_nomem(e) : -1;
     }
     json_error_t error;
-    p->json = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
+    bool no_memory;
+    p->json = json_parse(text, size, JSON_REJECT_DUPLICATES, &error, &no_memory);
     mem_free(text);
+    if (no_memory) {
+        return err_nomem(e);
+    }
     json_int_t k = json_integer_value(json_object_get(p->json, "k"));
     p->n = json_array_size(json_object_get(p->json, "probes"));
     if (p->json == NULL || k < 1 || k > MAX_PROBE_K || p->n < 1 || p->n > MAX_PROBES) {
@@ -530,7 +635,8 @@ static int embed_probes(struct probes *p, const struct bundle *b, struct err *e)
     }
     for (size_t i = 0; i < p->n; i++) {
         const json_t *user = json_object_get(probe_at(p, i), "user");
-        if (features_add_json(&rows, user, &scratch, pointer, sizeof pointer, e) < 0) {
+        bool used;
+        if (profiles_add_json(&b->profiles, &rows, user, &scratch, pointer, sizeof pointer, &used, e) < 0) {
             err_prefix(e, "probes.json: /probes/%zu/user%s", i, pointer);
             goto out;
         }
@@ -673,7 +779,8 @@ struct bundle *bundle_open(const char *path, struct err *e)
         err_nomem(e);
     } else if (read_manifest(b, e) == 0 && check_files(b, e) == 0 && open_schema(b, e) == 0 &&
                open_weights(b, e) == 0 && open_items(b, e) == 0 && open_attributes(b, e) == 0 &&
-               open_index_record(b, e) == 0 && check_probes(b, e) == 0) {
+               open_popular(b, e) == 0 && open_profiles(b, e) == 0 && open_index_record(b, e) == 0 &&
+               check_probes(b, e) == 0) {
         free(real);
         return b;
     }

@@ -17,6 +17,7 @@
 #include "core/attribute_index.h"
 #include "core/err.h"
 #include "core/fileio.h"
+#include "core/profiles.h"
 #include "core/schema.h"
 #include "core/strtab.h"
 #include "core/tower.h"
@@ -35,6 +36,11 @@ struct bundle_effort {
     double recall;
 };
 
+/* An item and how many events of the training it had. */
+struct bundle_popular {
+    uint32_t row, events;
+};
+
 struct bundle {
     char *dir;                         /* the real path, links resolved */
     const char *version;               /* the manifest's, e.g. 20261124T133009Z-1f2e3d4c5b6a */
@@ -49,6 +55,9 @@ struct bundle {
     const float *item_vectors;           /* [n_items, dim] row-major; length 1 each under cosine */
     struct bundle_attribute *attributes; /* [n_attributes] */
     size_t n_attributes;
+
+    const struct bundle_popular *popular; /* [n_items] every item, most events first; NULL: not in the bundle */
+    struct profiles profiles;             /* of users; none when the bundle has none */
 
     float *probe_vectors; /* [n_probes, dim] the golden probes' users, as this program computes them; owned */
     size_t n_probes;

@@ -152,6 +152,31 @@ int feature_rows_copy(struct feature_rows *rows, const struct feature_rows *sour
     return 0;
 }
 
+static bool is_known(const struct feature *f, const struct feature_column *c, size_t row)
+{
+    size_t n;
+    if (is_plain_number(f)) {
+        return !isnan(c->number[row]);
+    }
+    const int32_t *values = feature_values(f, c, row, &n);
+    for (size_t i = 0; i < n; i++) {
+        if (values[i] != SCHEMA_UNKNOWN && values[i] != SCHEMA_MISSING) {
+            return true;
+        }
+    }
+    return false;
+}
+
+uint64_t feature_rows_defaulted(const struct feature_rows *rows, size_t row)
+{
+    uint64_t defaulted = 0;
+    for (uint32_t i = 0; i < rows->spec->n_features; i++) {
+        bool known = is_known(&rows->spec->features[i], &rows->columns[i], row);
+        defaulted |= known ? 0 : UINT64_C(1) << i;
+    }
+    return defaulted;
+}
+
 /* --- one value -----------------------------------------------------------------------------------------------------*/
 
 int number_parse(const char *text, size_t length, double *number)
@@ -338,7 +363,7 @@ static int add_number(struct feature_rows *rows, uint32_t feature, const struct 
         x = copysign(log1p(fabs(x)), x);
     }
     float z = (float)((x - f->mean) / f->stddev);
-    c->number[rows->n] = fminf(fmaxf(z, -10.0f), 10.0f);
+    c->number[rows->n] = fminf(fmaxf(z, -FEATURE_NUMBER_MOST), FEATURE_NUMBER_MOST);
     return 0;
 }
 
@@ -447,7 +472,8 @@ static void point_at(char *pointer, size_t size, const char *key, long element)
 static int list_from_json(const json_t *list, struct value *v, struct value_scratch *scratch, long *bad)
 {
     size_t n = json_array_size(list);
-    *v = (struct value){.kind = VALUE_LIST, .list = scratch->elements + scratch->count, .count = n};
+    const struct value *elements = n > 0 ? scratch->elements + scratch->count : NULL; /* no room was made for none */
+    *v = (struct value){.kind = VALUE_LIST, .list = elements, .count = n};
     for (size_t i = 0; i < n; i++) {
         if (scalar_from_json(json_array_get(list, i), &scratch->elements[scratch->count]) < 0) {
             *bad = (long)i;
@@ -458,7 +484,7 @@ static int list_from_json(const json_t *list, struct value *v, struct value_scra
     return 0;
 }
 
-int values_from_json(const struct tower_spec *spec, const json_t *object, struct value *values,
+int values_from_json(const struct tower_spec *spec, const json_t *object, const char *other, struct value *values,
                      struct value_scratch *scratch, char *pointer, size_t pointer_size, struct err *e)
 {
     pointer[0] = '\0';
@@ -484,6 +510,13 @@ int values_from_json(const struct tower_spec *spec, const json_t *object, struct
     {
         int i = tower_spec_find(spec, key);
         long element = -1;
+        if (i < 0 && other != NULL && strcmp(key, other) == 0) {
+            if (json_is_string(value) || json_is_integer(value) || json_is_null(value)) {
+                continue;
+            }
+            point_at(pointer, pointer_size, key, -1);
+            return err_set(e, "must be a text or an integer");
+        }
         if (i < 0) {
             point_at(pointer, pointer_size, key, -1);
             return err_set(e, "the model has no feature of this name");
@@ -507,9 +540,15 @@ void value_scratch_release(struct value_scratch *scratch)
 int features_add_json(struct feature_rows *rows, const json_t *object, struct value_scratch *scratch, char *pointer,
                       size_t pointer_size, struct err *e)
 {
+    return features_add_json_beside(rows, object, NULL, scratch, pointer, pointer_size, e);
+}
+
+int features_add_json_beside(struct feature_rows *rows, const json_t *object, const char *other,
+                             struct value_scratch *scratch, char *pointer, size_t pointer_size, struct err *e)
+{
     struct value values[SCHEMA_MAX_FEATURES];
     struct feature_error fe;
-    if (values_from_json(rows->spec, object, values, scratch, pointer, pointer_size, e) < 0) {
+    if (values_from_json(rows->spec, object, other, values, scratch, pointer, pointer_size, e) < 0) {
         return -1;
     }
     if (features_add(rows, values, &fe) < 0) {

@@ -25,6 +25,8 @@
 #include "core/err.h"
 #include "core/schema.h"
 
+#define FEATURE_NUMBER_MOST 10.0f /* standardised numbers are clipped to this */
+
 enum value_kind { VALUE_MISSING, VALUE_TEXT, VALUE_NUMBER, VALUE_LIST };
 
 struct value {
@@ -83,6 +85,10 @@ static inline const int32_t *feature_values(const struct feature *f, const struc
     return c->index + (bag ? c->start[row] : row);
 }
 
+/* Of which features a row knows nothing: bit i is set when feature i is missing, or none of its values is in the vocabulary. Not
+ * of packed rows. */
+uint64_t feature_rows_defaulted(const struct feature_rows *rows, size_t row);
+
 /* How the embeddings of a row's n values become one vector: a weighted sum. The last value, which is a sequence's latest,
  * weighs `latest`, each one before it `decay` times what the one behind it weighs.
  *   mean     1 / n
@@ -102,17 +108,22 @@ int number_parse(const char *text, size_t length, double *number);
 
 /* JSON object {"feature": value, ...} to values [n_features] (missing where absent). String, number, null, or a list of
  * those. Texts are borrowed from `object`; lists live in `scratch`, which the caller releases with
- * value_scratch_release. On failure `pointer` (size >= 256) gets the JSON pointer inside the object. */
+ * value_scratch_release. On failure `pointer` (size >= 256) gets the JSON pointer inside the object. `other` as in
+ * features_add_json_beside. */
 struct value_scratch {
     struct value *elements;
     size_t count, capacity;
 };
-int values_from_json(const struct tower_spec *spec, const json_t *object, struct value *values,
+int values_from_json(const struct tower_spec *spec, const json_t *object, const char *other, struct value *values,
                      struct value_scratch *scratch, char *pointer, size_t pointer_size, struct err *e);
 void value_scratch_release(struct value_scratch *scratch);
 
 /* values_from_json + features_add in one: the way of a request and of a line of `embed`. */
 int features_add_json(struct feature_rows *rows, const json_t *object, struct value_scratch *scratch, char *pointer,
                       size_t pointer_size, struct err *e);
+
+/* The same for objects that may have one more member: `other`, a text, an integer or null. NULL, or a feature's name: none. */
+int features_add_json_beside(struct feature_rows *rows, const json_t *object, const char *other,
+                             struct value_scratch *scratch, char *pointer, size_t pointer_size, struct err *e);
 
 #endif

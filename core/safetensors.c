@@ -11,6 +11,7 @@
 
 #include "core/buf.h"
 #include "core/fileio.h"
+#include "core/json.h"
 #include "core/mem.h"
 
 enum { LENGTH_BYTES = 8, HEADER_LIMIT = 16 << 20 };
@@ -145,8 +146,12 @@ struct safetensors *safetensors_open(const void *block, size_t size, struct err 
     json_error_t error;
     s->data = (const char *)block + LENGTH_BYTES + length;
     s->size = size - LENGTH_BYTES - length;
-    s->header = json_loadb((const char *)block + LENGTH_BYTES, (size_t)length, JSON_REJECT_DUPLICATES, &error);
-    if (!json_is_object(s->header)) {
+    bool no_memory;
+    s->header =
+        json_parse((const char *)block + LENGTH_BYTES, (size_t)length, JSON_REJECT_DUPLICATES, &error, &no_memory);
+    if (no_memory) {
+        err_nomem(e);
+    } else if (!json_is_object(s->header)) {
         err_set(e, "safetensors header is not a JSON object: %s", s->header == NULL ? error.text : "another type");
     } else if (check_header(s, e) == 0) {
         return s;

@@ -3,15 +3,21 @@
  * rows of a few filters. The buffers are as large as the largest request needs alone, or a group of ordinary ones; a batch is
  * answered group by group. Equal filters (the same for all users of a batch, most often) have one set. Rejected: room for the
  * largest batch there may be, with as many sets of rows as requests, a bit an item each, for every worker.
+ *
+ * A query with max_per is a group by itself: it is several searches (server/capped.h), of which each depends on the one before. So
+ * is one that popular items answer, which is none.
  */
 #include "server/answer.h"
 
 #include <event2/buffer.h>
+#include <math.h>
 #include <string.h>
 
 #include "core/log.h"
+#include "server/capped.h"
 #include "server/catalog.h"
 #include "server/http.h"
+#include "server/popular.h"
 
 /* Answers are of one moment: of an item that is being replaced they have one version, and what is excluded or filtered is
  * out in whatever version. A replacement takes less than a microsecond, so a search that meets one is rare, and after three in a
@@ -19,7 +25,7 @@
 enum { SEARCH_TRIES = 3 };
 
 /* ,"fields":{"category":"a","price":1.5}: attribute values are kept as JSON text. */
-static void write_fields(const struct snapshot *s, uint64_t fields, uint32_t row, struct json_out *out)
+void answer_write_fields(const struct snapshot *s, uint64_t fields, uint32_t row, struct json_out *out)
 {
     const char *before = ",\"fields\":{";
     for (; fields; fields &= fields - 1) {
@@ -43,9 +49,26 @@ static void write_item(const struct snapshot *s, const struct scored *hit, uint6
     json_out_bytes(out, ",\"score\":", 9);
     json_out_float(out, hit->score);
     if (fields) {
-        write_fields(s, fields, hit->row, out);
+        answer_write_fields(s, fields, hit->row, out);
     }
     json_out_bytes(out, "}", 1);
+}
+
+/* As docs/benchmarks.md measured them: an ordinary search and what is around it, an item in the answer, and how much of the vectors a scan
+ * reads when they are in memory. */
+static const double ORDINARY_US = 25, ITEM_US = 0.5, SCAN_BYTES_PER_US = 11000;
+
+double answer_microseconds(const struct workbench *bench, const struct query *query)
+{
+    const struct snapshot *s = bench->snapshot;
+    size_t usual = ann_effort(s->index);
+    double us = ORDINARY_US + (double)query->k * ITEM_US;
+    if (usual == 0 || query->exact || query->min_score > -INFINITY || query->max_per) {
+        us += (double)ann_rows_live(s->index) * s->bundle->dim * sizeof(float) / SCAN_BYTES_PER_US;
+    } else if (query->effort > usual) {
+        us += ORDINARY_US * (double)query->effort / (double)usual;
+    }
+    return us;
 }
 
 size_t answer_guess(const struct query *query)
@@ -53,11 +76,20 @@ size_t answer_guess(const struct query *query)
     return 128 + query->k * (query->fields ? 96 : 48);
 }
 
-static void count_answer(struct metrics *metrics, const struct ann_answer *answer)
+static bool is_degraded(const struct query *query, const struct ann_answer *answer)
 {
-    metric_add(answer->strategy == ANN_STRATEGY_EXACT ? &metrics->searches_exact : &metrics->searches_ann, 1);
+    return query->degraded && answer->strategy != ANN_STRATEGY_EXACT;
+}
+
+static void count_answer(struct metrics *metrics, const struct query *query, const struct ann_answer *answer)
+{
+    metric_add(query->source == SOURCE_POPULAR          ? &metrics->popular
+               : answer->strategy == ANN_STRATEGY_EXACT ? &metrics->searches_exact
+                                                        : &metrics->searches_ann,
+               1);
     metric_add(&metrics->items, answer->n);
     metric_add(&metrics->incomplete, !answer->complete);
+    metric_add(&metrics->degraded, is_degraded(query, answer));
 }
 
 /* What is in use of the bench's memory. */
@@ -112,26 +144,53 @@ static bool group_add(struct workbench *bench, struct use *use, const struct que
     return true;
 }
 
-int answer_search(struct workbench *bench, struct metrics *metrics, const struct query *queries, size_t count,
-                  const float *vectors, int64_t self, struct answer_group *g, struct fault *f)
+int answer_search_failed(const struct snapshot *s, const struct err *e, struct fault *f)
+{
+    log_error("search in model %s: %s", s->version, e->message);
+    return fault_set(f, PROBLEM_INTERNAL, "", "the search failed; the log says why");
+}
+
+static bool is_alone(const struct query *query)
+{
+    return query->max_per || query->source == SOURCE_POPULAR;
+}
+
+/* Searches for the group that begins with the first query. */
+static int search_group(struct workbench *bench, const struct query *queries, size_t count, const float *vectors,
+                        int64_t self, struct answer_group *g, struct fault *f)
 {
     const struct snapshot *s = bench->snapshot;
     struct err e = ERR_INIT;
     size_t dim = s->bundle->dim;
+    struct use use = {0};
+    bool alone = is_alone(&queries[0]);
+    g->n = 0;
+    while (g->n < count && (g->n == 0 || (!alone && !is_alone(&queries[g->n]))) &&
+           group_add(bench, &use, &queries[g->n], vectors + g->n * dim, self, g)) {}
+    if (queries[0].source == SOURCE_POPULAR) {
+        return popular_search(bench, &g->searches[0], queries[0].max_per, &g->answers[0], f);
+    }
+    if (alone) {
+        return capped_search(bench, &g->searches[0], queries[0].max_per, &g->answers[0], f);
+    }
+    int rc = ann_search_batch(s->index, bench->search, g->searches, g->n, g->hits, g->answers, &e);
+    return rc == 0 ? 0 : answer_search_failed(s, &e, f);
+}
+
+int answer_search(struct workbench *bench, struct metrics *metrics, const struct query *queries, size_t count,
+                  const float *vectors, int64_t self, struct answer_group *g, struct fault *f)
+{
+    const struct snapshot *s = bench->snapshot;
     size_t generation;
     int tries = 0;
     do { /* again when an item was replaced meanwhile */
-        struct use use = {0};
-        g->n = 0;
         generation = ann_generation(s->index);
-        while (g->n < count && group_add(bench, &use, &queries[g->n], vectors + g->n * dim, self, g)) {}
-        if (ann_search_batch(s->index, bench->search, g->searches, g->n, g->hits, g->answers, &e) != 0) {
-            log_error("search in model %s: %s", s->version, e.message);
-            return fault_set(f, PROBLEM_INTERNAL, "", "the search failed; the log says why");
+        if (search_group(bench, queries, count, vectors, self, g, f) != 0) {
+            return -1;
         }
     } while (!ann_is_settled(s->index, generation) && ++tries < SEARCH_TRIES);
     for (size_t i = 0; i < g->n; i++) {
-        count_answer(metrics, &g->answers[i]);
+        count_answer(metrics, &queries[i], &g->answers[i]);
     }
     return 0;
 }
@@ -150,7 +209,31 @@ void answer_write(const struct snapshot *s, const struct query *query, const str
     json_out_text(out,
                   answer->complete ? "],\"complete\":true,\"strategy\":\"" : "],\"complete\":false,\"strategy\":\"");
     json_out_text(out, ann_strategy_words[answer->strategy]);
-    json_out_bytes(out, "\"", 1);
+    if (is_degraded(query, answer)) {
+        json_out_text(out, "\",\"degraded\":true,\"reason\":\"overload\",\"effort\":");
+        json_out_unsigned(out, query->effort);
+    } else {
+        json_out_text(out, "\",\"degraded\":false");
+    }
+    answer_write_source(s, query, out);
+}
+
+void answer_write_source(const struct snapshot *s, const struct query *query, struct json_out *out)
+{
+    if (query->source == SOURCE_NONE) {
+        return;
+    }
+    const char *before = "\"";
+    json_out_text(out, ",\"source\":\"");
+    json_out_text(out, user_source_words[query->source]);
+    json_out_text(out, "\",\"defaulted\":[");
+    for (uint64_t left = query->defaulted; left; left &= left - 1) {
+        json_out_text(out, before);
+        json_out_text(out, s->bundle->schema.towers[SIDE_USER].features[__builtin_ctzll(left)].name);
+        json_out_bytes(out, "\"", 1);
+        before = ",\"";
+    }
+    json_out_bytes(out, "]", 1);
 }
 
 void answer_send(struct http_request *request, struct json_out *out, int status, const struct fault *f)

@@ -24,9 +24,22 @@ struct answer_group {
 int answer_search(struct workbench *bench, struct metrics *metrics, const struct query *queries, size_t count,
                   const float *vectors, int64_t self, struct answer_group *g, struct fault *f);
 
+/* The fault of a search that failed, which the log tells more of; returns -1. */
+int answer_search_failed(const struct snapshot *s, const struct err *e, struct fault *f);
+
 /* Writes what was found for query number i of the group:  "items":[...],"complete":...,"strategy":"..." */
 void answer_write(const struct snapshot *s, const struct query *query, const struct answer_group *g, size_t i,
                   struct json_out *out);
+
+/* About how long a query takes, from its request to its answer. One with a floor for scores, or max_per, may have to scan
+ * everything. */
+double answer_microseconds(const struct workbench *bench, const struct query *query);
+
+/* Writes a row's attributes that are asked for:  ,"fields":{...} */
+void answer_write_fields(const struct snapshot *s, uint64_t fields, uint32_t row, struct json_out *out);
+
+/* Writes what the user's answer comes from:  ,"source":"...","defaulted":[...]  Nothing without a user. */
+void answer_write_source(const struct snapshot *s, const struct query *query, struct json_out *out);
 
 /* About how many bytes answer_write will write. */
 size_t answer_guess(const struct query *query);

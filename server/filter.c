@@ -234,3 +234,14 @@ size_t filter_apply(const struct snapshot *s, const json_t *filter, struct filte
     }
     return count;
 }
+
+size_t filter_subtract(struct filter_bits *bits, size_t number)
+{
+    size_t count = 0;
+    uint64_t *rows = bits->rows + number * bits->words;
+    for (size_t i = 0; i < bits->words; i++) {
+        rows[i] &= ~bits->condition[i];
+        count += (size_t)__builtin_popcountll(rows[i]);
+    }
+    return count;
+}

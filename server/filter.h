@@ -21,7 +21,7 @@ enum { FILTER_MAX_CONDITIONS = 64, FILTER_SETS = 8 };
 /* Sets of rows, of one worker: what some filters let through. */
 struct filter_bits {
     uint64_t *rows;      /* [FILTER_SETS, words] */
-    uint64_t *condition; /* [words] */
+    uint64_t *condition; /* [words] one more set, that of the last condition */
     size_t words;
 };
 
@@ -31,9 +31,12 @@ void filter_bits_release(struct filter_bits *bits);            /* zeroed is fine
 /* Whether a filter is one, for these items; `at` is its JSON pointer. Returns 0, or -1 with the fault set. */
 int filter_check(const struct request_rules *rules, const json_t *filter, const char *at, struct fault *f);
 
-/* Fills a set, of number 0 to FILTER_SETS - 1 and as many rows as ann_rows_most, by a checked filter, of rows that the index has
+/* Fills a set, of number 0 to FILTER_SETS - 1 and as many rows as ann_rows_most, by a checked filter (NULL: all rows), of rows that the index has
  * now; returns how many it lets through. Removed rows are among them. */
 size_t filter_apply(const struct snapshot *s, const json_t *filter, struct filter_bits *bits, size_t number);
+
+/* Takes the rows in bits->condition out of a set; returns how many are left. */
+size_t filter_subtract(struct filter_bits *bits, size_t number);
 
 /* The set: bit row % 64 of word row / 64. */
 const uint64_t *filter_set(const struct filter_bits *bits, size_t number);

@@ -49,7 +49,7 @@ void handle_embed(struct worker *w, struct http_request *request)
     const struct bundle *b = bench->snapshot->bundle;
     enum side side = SIDE_USER;
     struct fault f;
-    json_t *body = request_parse(request->body, request->body_len, &f);
+    json_t *body = dispatch_open(w, request, &f);
     const json_t *features = body ? read_side(body, &side, &f) : NULL;
     struct feature_rows *rows = &bench->rows[side];
     feature_rows_clear(rows);

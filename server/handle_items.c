@@ -50,7 +50,7 @@ void handle_items_add(struct worker *w, struct http_request *request)
     struct items_added done;
     struct json_out out;
     struct fault f;
-    json_t *body = request_parse(request->body, request->body_len, &f);
+    json_t *body = dispatch_open(w, request, &f);
     const json_t *list = body ? read_list(w->settings->config, body, &f) : NULL;
     int rc = list ? items_add(&service->items, w->settings->config, list, &done, &f) : -1;
     json_decref(body);

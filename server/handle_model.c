@@ -39,6 +39,22 @@ static void put_features(struct buf *out, const char *side, const struct tower_s
     buf_puts(out, "]");
 }
 
+static void put_profiles(struct buf *out, const struct profiles *p, const struct tower_spec *spec)
+{
+    if (!p->key) {
+        return;
+    }
+    buf_printf(out, ",\"profiles\":{\"users\":%zu", p->ids.count);
+    put_string(out, "key", p->key);
+    buf_puts(out, ",\"features\":[");
+    for (size_t i = 0; i < p->n_columns; i++) {
+        const char *name = spec->features[p->columns[i].feature].name;
+        buf_puts(out, i > 0 ? "," : "");
+        buf_json_string(out, name, strlen(name));
+    }
+    buf_puts(out, "]}");
+}
+
 static void put_snapshot(struct buf *out, const struct snapshot *s)
 {
     const struct bundle *b = s->bundle;
@@ -55,7 +71,9 @@ static void put_snapshot(struct buf *out, const struct snapshot *s)
         buf_puts(out, i > 0 ? "," : "");
         buf_json_string(out, b->attributes[i].name, strlen(b->attributes[i].name));
     }
-    buf_printf(out, "],\"index\":{\"effort\":%zu,\"bytes\":%zu,\"probe_recall\":%.4f", ann_effort(s->index),
+    buf_puts(out, "]");
+    put_profiles(out, &b->profiles, &b->schema.towers[SIDE_USER]);
+    buf_printf(out, ",\"index\":{\"effort\":%zu,\"bytes\":%zu,\"probe_recall\":%.4f", ann_effort(s->index),
                ann_bytes(s->index), s->probe_recall);
     put_string(out, "engine", ann_engine_name(s->index));
     put_string(out, "factory", b->index_factory);

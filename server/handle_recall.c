@@ -16,17 +16,26 @@
 #include "server/window.h"
 #include "server/worker.h"
 
+enum { ORDINARY_K = 2000 }; /* results that are written in a millisecond */
+
 _Static_assert((int)WINDOW_MOST <= (int)ANSWER_GROUP, "more are never searched together");
 
 /* Reads one request and appends its user to the rows. */
-static int read_one(struct workbench *bench, const json_t *object, const char *at, struct query *q, struct fault *f)
+static int read_one(struct workbench *bench, const json_t *object, const char *at, unsigned degrade, struct query *q,
+                    struct fault *f)
 {
-    char pointer[FAULT_POINTER_MAX];
     if (request_read_query(&bench->rules, object, at, "user", q, f) != 0) {
         return -1;
     }
-    snprintf(pointer, sizeof pointer, "%s/user", at);
-    return request_add_features(&bench->rules, &bench->rows[SIDE_USER], &bench->values, q->subject, pointer, f);
+    workbench_degrade(bench, q, degrade);
+    if (request_add_user(&bench->rules, &bench->rows[SIDE_USER], &bench->values, q, at, f) != 0) {
+        return -1;
+    }
+    uint32_t features = bench->rows[SIDE_USER].spec->n_features;
+    if (bench->rules.config->fallback == FALLBACK_POPULAR && (uint32_t)__builtin_popcountll(q->defaulted) == features) {
+        q->source = SOURCE_POPULAR;
+    }
+    return 0;
 }
 
 /* The vectors of all users that were read. */
@@ -48,7 +57,8 @@ static void begin_answer(const struct workbench *bench, struct http_request *req
 
 /* --- a batch ------------------------------------------------------------------------------------------------------- */
 
-static int read_batch(struct workbench *bench, const json_t *body, const json_t *requests, struct fault *f)
+static int read_batch(struct workbench *bench, const json_t *body, const json_t *requests, unsigned degrade,
+                      struct fault *f)
 {
     size_t n = json_array_size(requests);
     uint32_t limit = bench->rules.config->limits.batch;
@@ -71,14 +81,15 @@ static int read_batch(struct workbench *bench, const json_t *body, const json_t 
     for (size_t i = 0; i < n; i++) {
         char at[32];
         snprintf(at, sizeof at, "/requests/%zu", i);
-        if (read_one(bench, json_array_get(requests, i), at, &bench->queries[i], f) != 0) {
+        if (read_one(bench, json_array_get(requests, i), at, degrade, &bench->queries[i], f) != 0) {
             return -1;
         }
     }
     return 0;
 }
 
-static int write_batch(struct worker *w, size_t count, struct json_out *out, struct fault *f)
+static int write_batch(struct worker *w, struct http_request *request, size_t count, struct json_out *out,
+                       struct fault *f)
 {
     struct workbench *bench = w->bench;
     size_t dim = bench->snapshot->bundle->dim;
@@ -87,7 +98,8 @@ static int write_batch(struct worker *w, size_t count, struct json_out *out, str
     for (size_t done = 0; done < count; done += group.n) {
         const struct query *queries = bench->queries + done;
         const float *vectors = bench->vectors + done * dim;
-        if (answer_search(bench, &w->metrics, queries, count - done, vectors, -1, &group, f) != 0) {
+        if ((done > 0 && dispatch_check(w, request, f) != 0) ||
+            answer_search(bench, &w->metrics, queries, count - done, vectors, -1, &group, f) != 0) {
             return -1;
         }
         for (size_t i = 0; i < group.n; i++) {
@@ -104,14 +116,22 @@ static void answer_batch(struct worker *w, struct http_request *request, const j
 {
     struct fault f;
     struct json_out out;
+    size_t n = json_array_size(requests);
+    double microseconds = 0;
     feature_rows_clear(&w->bench->rows[SIDE_USER]);
-    if (read_batch(w->bench, body, requests, &f) != 0) {
+    if (read_batch(w->bench, body, requests, request->degrade, &f) != 0) {
         fault_send(&f, request);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        microseconds += answer_microseconds(w->bench, &w->bench->queries[i]);
+    }
+    if (dispatch_defer(w, request, microseconds, false)) {
         return;
     }
     embed_users(w);
     begin_answer(w->bench, request, &out);
-    int status = write_batch(w, json_array_size(requests), &out, &f);
+    int status = write_batch(w, request, n, &out, &f);
     answer_send(request, &out, status, &f);
 }
 
@@ -124,12 +144,14 @@ static size_t read_singles(struct worker *w, struct waiting *waiting, size_t n)
     feature_rows_clear(&w->bench->rows[SIDE_USER]);
     for (size_t i = 0; i < n; i++) {
         struct fault f;
-        if (read_one(w->bench, waiting[i].body, "", &w->bench->queries[good], &f) == 0) {
+        struct http_request *request = waiting[i].request;
+        struct query *query = &w->bench->queries[good];
+        if ((!w->window || dispatch_check_time(w, request, &f) == 0) &&
+            read_one(w->bench, waiting[i].body, "", request->degrade, query, &f) == 0) {
             waiting[good++] = waiting[i];
             continue;
         }
-        w->request_from = waiting[i].from;
-        fault_send(&f, waiting[i].request);
+        fault_send(&f, request);
         json_decref(waiting[i].body);
     }
     return good;
@@ -145,7 +167,6 @@ static void answer_single(struct worker *w, const struct waiting *waiting, const
         answer_write(w->bench->snapshot, query, group, i, &out);
         json_out_bytes(&out, "}", 1);
     }
-    w->request_from = waiting->from;
     answer_send(waiting->request, &out, status, f);
     json_decref(waiting->body);
 }
@@ -178,18 +199,33 @@ void recall_answer(struct waiting *waiting, size_t n, void *arg)
     }
 }
 
+/* Whether a request's query is one that is known to take long; what else is wrong with it is found later. Most requests have no
+ * member that could make them so. */
+static double guess_microseconds(struct worker *w, const json_t *body)
+{
+    struct fault f;
+    struct query query;
+    bool ordinary = ann_effort(w->bench->snapshot->index) > 0 && !json_object_get(body, "search") &&
+                    !json_object_get(body, "min_score") && w->bench->rules.config->limits.k <= ORDINARY_K;
+    return ordinary || request_read_query(&w->bench->rules, body, "", "user", &query, &f) != 0
+               ? 0
+               : answer_microseconds(w->bench, &query);
+}
+
 void handle_recall(struct worker *w, struct http_request *request)
 {
     struct fault f;
-    json_t *body = request_parse(request->body, request->body_len, &f);
+    json_t *body = dispatch_open(w, request, &f);
     if (!body) {
         fault_send(&f, request);
         return;
     }
     const json_t *requests = json_object_get(body, "requests");
-    struct waiting one = {request, body, w->request_from};
+    struct waiting one = {request, body};
     if (requests) {
         answer_batch(w, request, body, requests);
+        json_decref(body);
+    } else if (w->slow && dispatch_defer(w, request, guess_microseconds(w, body), true)) {
         json_decref(body);
     } else if (w->window) {
         window_add(w->window, one);

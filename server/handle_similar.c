@@ -22,13 +22,18 @@ void handle_similar(struct worker *w, struct http_request *request)
     struct query *query = &bench->queries[0];
     struct fault f;
     int64_t row = -1;
-    json_t *body = request_parse(request->body, request->body_len, &f);
+    json_t *body = dispatch_open(w, request, &f);
     if (!body || request_read_query(&bench->rules, body, "", "item", query, &f) != 0 ||
         read_item(s, query->subject, &row, &f) != 0) {
         json_decref(body);
         fault_send(&f, request);
         return;
     }
+    if (dispatch_defer(w, request, answer_microseconds(bench, query), false)) {
+        json_decref(body);
+        return;
+    }
+    workbench_degrade(bench, query, request->degrade);
     struct json_out out;
     json_out_begin(&out, http_body(request), s->head_len + answer_guess(query));
     json_out_bytes(&out, s->head, s->head_len);

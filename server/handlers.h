@@ -17,6 +17,7 @@ typedef void endpoint_handler(struct worker *w, struct http_request *request);
 
 endpoint_handler handle_recall;
 endpoint_handler handle_similar;
+endpoint_handler handle_score;
 endpoint_handler handle_embed;
 endpoint_handler handle_items_add;
 endpoint_handler handle_items_remove;

@@ -8,7 +8,7 @@
  * traffic is never. Rejected: libevent's own timeout on each event, which restarts with every byte (slowloris) and
  * costs a heap operation per request.
  *
- * Accepting takes one connection per wake-up. All workers share the listening socket and are all woken; a worker that
+ * Accepting begins with one connection per wake-up. All workers share the listening socket and are all woken; a worker that
  * emptied the queue would keep a burst of long-lived connections for itself.
  *
  * When descriptors run out, a spare one is given up to tell one client so, and the listeners pause: the socket stays
@@ -30,6 +30,9 @@
 enum {
     PAUSE_MS = 100,
     GRACE_MS = 1000,
+    URGENT_MOST = 32,
+    ACCEPT_MOST = 64,
+    ACCEPT_URGENT = 16,
     TIMER_STEP_MS = 2, /* deadlines closer to each other share a wake-up */
     MAX_LIMIT_MS = 86400000,
     MAX_HEAD_LIMIT = 1 << 20,
@@ -162,6 +165,7 @@ void http_server_forget(struct http_server *server, struct http_conn *conn)
     if (conn->runnable) {
         TAILQ_REMOVE(&server->runnable, conn, in_runnable);
     }
+    http_conn_set_urgent(conn, false);
     server->open--;
     server->refused -= conn->refused ? 1 : 0;
     atomic_store_explicit(&server->counters.connections_open, server->open, memory_order_relaxed);
@@ -243,10 +247,48 @@ static void on_acceptable(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
     (void)what;
-    /* Several a round once there are many: a saturated worker's rounds are long, and one connection each would starve
-     * the new ones. A quarter of those it has, so that other workers get theirs. */
+    /* One; twice as many each round that left some, so that they wait where we see them and not in the kernel, and other workers,
+     * who do the same, get theirs. */
     struct http_listener *listener = arg;
-    for (size_t n = 1 + listener->server->open / 4; n > 0 && accept_one(listener); n--) {}
+    for (unsigned n = 0; n < listener->many; n++) {
+        if (!accept_one(listener)) {
+            listener->many = 1;
+            return;
+        }
+    }
+    listener->many = 2 * listener->many < ACCEPT_MOST ? 2 * listener->many : ACCEPT_MOST;
+}
+
+/* The list is short, whoever wants to be on it: those who do nothing but check, or come anew for each request, must not keep
+ * others out. */
+void http_conn_set_urgent(struct http_conn *conn, bool urgent)
+{
+    struct http_server *server = conn->server;
+    if (conn->urgent) {
+        TAILQ_REMOVE(&server->urgent, conn, in_urgent);
+        server->n_urgent--;
+    }
+    conn->urgent = urgent;
+    if (urgent) {
+        TAILQ_INSERT_HEAD(&server->urgent, conn, in_urgent);
+        if (++server->n_urgent > URGENT_MOST) {
+            http_conn_set_urgent(TAILQ_LAST(&server->urgent, http_conn_list), false);
+        }
+    }
+}
+
+void http_server_poll_urgent(struct http_server *server)
+{
+    for (unsigned i = 0; i < server->listener_count && !server->draining; i++) {
+        for (unsigned n = 0; n < ACCEPT_URGENT && accept_one(&server->listeners[i]); n++) {}
+    }
+    struct http_conn *next = NULL;
+    for (struct http_conn *conn = TAILQ_FIRST(&server->urgent); conn != NULL; conn = next) {
+        next = TAILQ_NEXT(conn, in_urgent); /* which stays: only new connections push others off the list */
+        if (conn->reading && !conn->busy) {
+            http_conn_poll(conn);
+        }
+    }
 }
 
 int http_server_accept(struct http_server *server, int listening_fd, bool admin, struct err *e)
@@ -255,7 +297,7 @@ int http_server_accept(struct http_server *server, int listening_fd, bool admin,
         return err_set(e, "http: no further listener can be added");
     }
     struct http_listener *listener = &server->listeners[server->listener_count];
-    *listener = (struct http_listener){.server = server, .fd = listening_fd, .admin = admin};
+    *listener = (struct http_listener){.server = server, .fd = listening_fd, .admin = admin, .many = 1};
     if (event_assign(&listener->event, server->base, listening_fd, EV_READ | EV_PERSIST, on_acceptable, listener) < 0 ||
         event_add(&listener->event, NULL) < 0) {
         return err_set(e, "http: cannot watch the listening socket");
@@ -355,6 +397,7 @@ struct http_server *http_server_new(struct event_base *base, const struct http_l
         TAILQ_INIT(&server->phases[i]);
     }
     TAILQ_INIT(&server->runnable);
+    TAILQ_INIT(&server->urgent);
     server->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     server->body = evbuffer_new();
     if (server->body == NULL || evtimer_assign(&server->pause_timer, base, on_pause_end, server) < 0 ||

@@ -2,7 +2,7 @@
  * server/http.h: HTTP/1.1 connections on one event_base.
  *
  * One struct http_server belongs to one worker thread; every function here is called on that thread, except that
- * the counters may be read by any. Several servers may accept from the same non-blocking listening socket.
+ * the counters may be read by any, and for answers that are kept (http_keep). Several servers may accept from the same non-blocking listening socket.
  *
  * Life of a request: the handler is called once, with head and body complete, and answers with exactly one
  * http_respond* (or problem_*) call: before it returns, or later from the same thread. Until that call the request
@@ -47,6 +47,8 @@ struct http_limits {
         .response_timeout_ms = 30000, .linger_timeout_ms = 2000, .max_linger = 16 << 20                         \
     }
 
+struct http_kept; /* opaque: an answer that was made and not sent yet */
+
 struct http_request {
     enum http_method method;
     const char *method_text; /* as sent, '\0' behind */
@@ -56,13 +58,23 @@ struct http_request {
     const char *body;  /* body_len contiguous bytes, no '\0' behind; never NULL */
     size_t body_len;
     bool admin; /* came in on a listener marked so */
-    bool
+    atomic_bool
         cancelled; /* the client closed its side: nobody may be waiting; still to be answered, as cheaply as possible */
 
     /* For the handler to set. */
-    bool close;     /* close the connection after this answer */
+    bool close;  /* close the connection after this answer */
+    bool urgent; /* what this connection asks is quick, and should not wait for others: see http_server_poll_urgent */
     const char *id; /* request id that problem documents repeat; NULL: none; must live until the answer */
     void *user;     /* anything; NULL at first */
+
+    /* The handler's own, 0 at first. */
+    struct http_request *next; /* in a list of requests that wait */
+    uint64_t from;             /* when the request was complete ... */
+    uint64_t deadline;         /* ... and from when on its answer is late, in ns; 0: never */
+    unsigned degrade;          /* how many steps down its search effort is to go */
+    bool together;             /* may be computed together with its neighbours */
+
+    struct http_kept *kept; /* the layer's: see http_keep */
 };
 
 /* Called for each request; must see to it that it is answered once. */
@@ -104,6 +116,10 @@ int http_server_accept(struct http_server *server, int listening_fd, bool admin,
 
 /* Takes over a connected socket as if it had been accepted (tests, inetd). Closes it on failure. Returns 0 or -1. */
 int http_server_adopt(struct http_server *server, int fd, bool admin);
+
+/* Takes new connections, some, and what has arrived on them and on those whose last request was `urgent`, as if the event loop had come round
+ * to these alone: for who keeps it busy for long. Not from a handler that has taken http_body and not answered yet; handlers are called. */
+void http_server_poll_urgent(struct http_server *server);
 
 /* Stops accepting (after what already waits in the listeners' queues was taken), closes idle connections, marks every
  * further answer `Connection: close`. `done`, when not NULL, is called once from the event loop when no connection is
@@ -148,6 +164,12 @@ void http_respond(struct http_request *request, int status, const char *content_
 /* The same from plain bytes, which are not needed any more when it returns. */
 void http_respond_bytes(struct http_request *request, int status, const char *content_type, const void *bytes,
                         size_t n);
+
+/* For an answer that another thread makes: after http_keep that thread may call http_body, http_add_header, http_respond* and
+ * problem_* for the request, which keep the answer, and pack it there; http_send_kept, on the server's thread again, sends it. Handing the request over and
+ * back is the caller's. http_keep returns 0, or -1 without memory. */
+int http_keep(struct http_request *request);
+void http_send_kept(struct http_request *request);
 
 /* The reason phrase ("Not Found"); "Unknown" for a status we never send. */
 const char *http_status_text(int status);

@@ -261,9 +261,10 @@ static void conn_sent(struct http_conn *conn)
 }
 
 /* The answer was made and given to http_conn_send. */
-void http_conn_answered(struct http_conn *conn, bool close, bool linger)
+void http_conn_answered(struct http_conn *conn, bool urgent, bool close, bool linger)
 {
     conn->served = true;
+    http_conn_set_urgent(conn, urgent);
     conn->closing = close;
     conn->linger = linger;
     if (conn->fd < 0) {
@@ -522,7 +523,7 @@ static void conn_out_of_memory(struct http_conn *conn)
     HTTP_COUNT(conn->server, bad_503, 1);
     conn->busy = true;
     http_conn_send(conn, &answer, 1, NULL);
-    http_conn_answered(conn, true, true);
+    http_conn_answered(conn, false, true, true);
     conn->busy = false;
     conn_settle(conn);
 }
@@ -717,6 +718,7 @@ int http_conn_open(struct http_server *server, int fd, bool admin)
     conn->fd = fd;
     conn->admin = admin;
     conn->phase = conn->tls != NULL ? HTTP_PHASE_HANDSHAKE : HTTP_PHASE_IDLE;
+    http_conn_set_urgent(conn, true);
     server->open++;
     atomic_store_explicit(&server->counters.connections_open, server->open, memory_order_relaxed);
     TAILQ_INSERT_TAIL(&server->phases[conn->phase], conn, in_phase);

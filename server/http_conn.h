@@ -54,6 +54,7 @@ struct http_conn {
     struct http_server *server;
     TAILQ_ENTRY(http_conn) in_phase;
     TAILQ_ENTRY(http_conn) in_runnable;
+    TAILQ_ENTRY(http_conn) in_urgent;
     int64_t deadline_ms;
     uint64_t address;   /* counted in the server's addresses; 0: not */
     int fd;             /* -1: gone, an answer is still owed by the handler */
@@ -66,6 +67,7 @@ struct http_conn {
     bool eof;      /* the client sent everything it will send */
     bool refused;  /* over max_connections */
     bool served;   /* had a request before */
+    bool urgent;   /* on the server's list of these: it is new, or what it asked last was quick */
     bool closing;  /* the answer being sent is the last ... */
     bool linger;   /* ... and input may still come that must not turn it into a reset */
     size_t lingered;
@@ -82,6 +84,7 @@ struct http_listener {
     struct event event;
     int fd; /* borrowed */
     bool admin;
+    unsigned many; /* connections to accept at the next wake-up */
 };
 
 struct http_server {
@@ -97,6 +100,8 @@ struct http_server {
 
     struct http_conn_list phases[HTTP_PHASES];
     struct http_conn_list runnable;
+    struct http_conn_list urgent; /* the latest ones, [n_urgent] */
+    unsigned n_urgent;
     size_t open;    /* connections, refused ones included */
     size_t refused; /* those only here to be told 503 */
     struct http_exchange *free_exchanges;
@@ -133,6 +138,7 @@ struct http_server {
 /* http.c */
 int64_t http_now_ms(void);
 void http_conn_enter(struct http_conn *conn, enum http_phase phase); /* moves it and sets its deadline */
+void http_conn_set_urgent(struct http_conn *conn, bool urgent);
 void http_conn_schedule(struct http_conn *conn); /* http_conn_run in the next turn of the event loop */
 void http_server_forget(struct http_server *server, struct http_conn *conn); /* unlinks it from everything */
 
@@ -143,7 +149,7 @@ void http_conn_poll(struct http_conn *conn); /* takes what has arrived, as if th
 void http_conn_expire(struct http_conn *conn);
 void http_conn_close(struct http_conn *conn); /* now, or when `busy` ends */
 void http_conn_send(struct http_conn *conn, struct iovec *vec, int n, struct evbuffer *rest); /* rest may be NULL */
-void http_conn_answered(struct http_conn *conn, bool close, bool linger);
+void http_conn_answered(struct http_conn *conn, bool urgent, bool close, bool linger);
 void http_conn_destroy(struct http_conn *conn); /* at server's end: cancels, closes, frees */
 
 /* http_exchange.c */
@@ -159,6 +165,9 @@ void http_exchange_publish(struct http_exchange *x);        /* parsed head to `p
  * that a mere announcement of a large one costs nothing. Returns -1 without memory or over max_buffered. Not while the
  * handler has the request. */
 int http_exchange_make_room(struct http_exchange *x);
+
+/* http_respond.c: NULL is fine. */
+void http_kept_free(struct http_kept *kept);
 
 /* http_respond.c: a 503 that needs no memory, for when there is none or no descriptor. */
 struct iovec http_canned_503(void);

@@ -27,6 +27,7 @@ void http_exchange_free(struct http_exchange *x)
 {
     if (x != NULL) {
         mem_free(x->replaced);
+        http_kept_free(x->public.kept);
         mem_free(x->bytes);
         mem_free(x);
     }
@@ -34,6 +35,7 @@ void http_exchange_free(struct http_exchange *x)
 
 void http_exchange_reset(struct http_exchange *x)
 {
+    http_kept_free(x->public.kept);
     x->public = (struct http_request){.method_text = "", .path = "", .body = ""};
     x->cancel = NULL;
     if (x->replaced != NULL) {

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "core/mem.h"
 #include "server/gzip.h"
 
 enum { CONTENT_TYPE_MAX = 128 };
@@ -62,9 +63,49 @@ const char *http_peer(const struct http_request *request, char out[HTTP_PEER_MAX
     return out;
 }
 
+/* Of a request that another thread answers. */
+struct http_kept {
+    int status;
+    bool gzip; /* the server's when the request was kept */
+    char content_type[CONTENT_TYPE_MAX + 1];
+    struct evbuffer *body;
+};
+
 struct evbuffer *http_body(struct http_request *request)
 {
-    return exchange_of(request)->conn->server->body;
+    return request->kept ? request->kept->body : exchange_of(request)->conn->server->body;
+}
+
+int http_keep(struct http_request *request)
+{
+    struct http_kept *kept = mem_array(1, sizeof *kept);
+    if (kept == NULL || (kept->body = evbuffer_new()) == NULL) {
+        mem_free(kept);
+        return -1;
+    }
+    kept->gzip = exchange_of(request)->conn->server->gzip;
+    request->kept = kept;
+    return 0;
+}
+
+void http_kept_free(struct http_kept *kept)
+{
+    if (kept != NULL) {
+        evbuffer_free(kept->body);
+        mem_free(kept);
+    }
+}
+
+static void keep(struct http_kept *kept, int status, const char *content_type, struct iovec bytes,
+                 struct evbuffer *buffer)
+{
+    kept->status = status;
+    snprintf(kept->content_type, sizeof kept->content_type, "%s", content_type != NULL ? content_type : "");
+    if (buffer != NULL && buffer != kept->body) {
+        evbuffer_add_buffer(kept->body, buffer); /* without memory the status still says what counts */
+    } else if (buffer == NULL) {
+        evbuffer_add(kept->body, bytes.iov_base, bytes.iov_len);
+    }
 }
 
 static char *put(char *at, const char *text, size_t n)
@@ -223,6 +264,31 @@ static size_t write_head(char *out, struct http_exchange *x, int status, const c
     return (size_t)(at - out);
 }
 
+/* Are this request's answers to be packed? */
+static bool has_gzip(const struct http_request *request)
+{
+    return request->kept != NULL ? request->kept->gzip : exchange_of(request)->conn->server->gzip;
+}
+
+/* Is this one? False when the client does not want it, or it is not worth it. */
+static bool is_to_pack(struct http_request *request, int status, size_t n)
+{
+    return has_gzip(request) && status == 200 && n >= HTTP_GZIP_LEAST &&
+           http_add_header(request, "Vary", "Accept-Encoding") == 0 &&
+           gzip_is_accepted(http_header(request, "Accept-Encoding"));
+}
+
+/* Packs the body to `to`, with the header that says so. Returns false when memory is short, and the body is as it was. */
+static bool pack(struct http_request *request, struct gzip_packer *packer, struct evbuffer *body, struct evbuffer *to)
+{
+    if (gzip_pack(packer, body, to) < 0 || http_add_header(request, "Content-Encoding", "gzip") < 0) {
+        evbuffer_drain(to, evbuffer_get_length(to));
+        return false;
+    }
+    evbuffer_drain(body, evbuffer_get_length(body));
+    return true;
+}
+
 /* Makes what packing needs, once. */
 static bool have_packer(struct http_server *server)
 {
@@ -235,29 +301,14 @@ static bool have_packer(struct http_server *server)
     return server->packed != NULL && server->packer != NULL;
 }
 
-/* The body packed, in the server's buffer, with the headers that say so; NULL to send it as it is: the client does not want it,
- * it is not worth it, or memory is short. */
-static struct evbuffer *pack_body(struct http_request *request, int status, struct evbuffer *body)
-{
-    struct http_server *server = exchange_of(request)->conn->server;
-    if (!server->gzip || status != 200 || evbuffer_get_length(body) < HTTP_GZIP_LEAST ||
-        http_add_header(request, "Vary", "Accept-Encoding") < 0 ||
-        !gzip_is_accepted(http_header(request, "Accept-Encoding")) || !have_packer(server)) {
-        return NULL;
-    }
-    if (gzip_pack(server->packer, body, server->packed) < 0 ||
-        http_add_header(request, "Content-Encoding", "gzip") < 0) {
-        evbuffer_drain(server->packed, evbuffer_get_length(server->packed));
-        return NULL;
-    }
-    evbuffer_drain(body, evbuffer_get_length(body));
-    return server->packed;
-}
-
 /* One answer; its body is either `bytes` or `buffer`. */
 static void respond(struct http_request *request, int status, const char *content_type, struct iovec bytes,
                     struct evbuffer *buffer)
 {
+    if (request->kept != NULL) {
+        keep(request->kept, status, content_type, bytes, buffer);
+        return;
+    }
     struct http_exchange *x = exchange_of(request);
     struct http_conn *conn = x->conn;
     struct http_server *server = conn->server;
@@ -267,6 +318,7 @@ static void respond(struct http_request *request, int status, const char *conten
     bool more = x->bad || x->len - x->start > request_len;
     bool ours = x->bad || request->close || server->draining;
     bool close = ours || !x->head.keep_alive || (conn->eof && !more);
+    bool urgent = request->urgent;
     bool silent = request->method == HTTP_HEAD || !status_has_body(status);
 
     if (server->observer != NULL) {
@@ -283,23 +335,53 @@ static void respond(struct http_request *request, int status, const char *conten
         x->start += request_len;
         http_exchange_reset(x);
     }
-    http_conn_answered(conn, close, ours || more);
+    http_conn_answered(conn, urgent, close, ours || more);
+}
+
+/* Packs what is kept where it is made, which is not the server's thread, with a packer for this one answer: such answers
+ * are long. */
+static void respond_kept_packed(struct http_request *request, int status, const char *content_type,
+                                struct evbuffer *body)
+{
+    struct gzip_packer *packer = gzip_packer_new();
+    struct evbuffer *packed = evbuffer_new();
+    bool good = packer != NULL && packed != NULL && pack(request, packer, body, packed);
+    keep(request->kept, status, content_type, (struct iovec){NULL, 0}, good ? packed : body);
+    gzip_packer_free(packer);
+    if (packed != NULL) {
+        evbuffer_free(packed);
+    }
 }
 
 void http_respond(struct http_request *request, int status, const char *content_type, struct evbuffer *body)
 {
-    struct evbuffer *packed = body != NULL ? pack_body(request, status, body) : NULL;
-    respond(request, status, content_type, (struct iovec){NULL, 0}, packed != NULL ? packed : body);
+    struct http_server *server = exchange_of(request)->conn->server;
+    if (body != NULL && is_to_pack(request, status, evbuffer_get_length(body))) {
+        if (request->kept != NULL) {
+            respond_kept_packed(request, status, content_type, body);
+            return;
+        }
+        body = have_packer(server) && pack(request, server->packer, body, server->packed) ? server->packed : body;
+    }
+    respond(request, status, content_type, (struct iovec){NULL, 0}, body);
 }
 
 void http_respond_bytes(struct http_request *request, int status, const char *content_type, const void *bytes, size_t n)
 {
-    struct http_server *server = exchange_of(request)->conn->server;
-    if (server->gzip && status == 200 && n >= HTTP_GZIP_LEAST && evbuffer_add(server->body, bytes, n) == 0) {
-        http_respond(request, status, content_type, server->body);
+    struct evbuffer *body = http_body(request);
+    if (has_gzip(request) && status == 200 && n >= HTTP_GZIP_LEAST && evbuffer_add(body, bytes, n) == 0) {
+        http_respond(request, status, content_type, body);
         return;
     }
     respond(request, status, content_type, (struct iovec){(void *)(uintptr_t)bytes, n}, NULL);
+}
+
+void http_send_kept(struct http_request *request)
+{
+    struct http_kept *kept = request->kept;
+    request->kept = NULL;
+    respond(request, kept->status, kept->content_type, (struct iovec){NULL, 0}, kept->body);
+    http_kept_free(kept);
 }
 
 #define CANNED_BODY "{\"type\":\"urn:recalld:problem:out-of-memory\",\"title\":\"Memory is short\",\"status\":503}\n"

@@ -11,6 +11,7 @@
 
 #include "ann/ann.h"
 #include "core/idmap.h"
+#include "core/json.h"
 #include "core/log.h"
 #include "server/catalog.h"
 #include "server/item_batch.h"
@@ -20,6 +21,7 @@ enum { COMPACT_ROWS = 4096, COMPACT_PART = 8 };
 
 int items_init(struct items *it, struct err *e)
 {
+    pthread_mutex_init(&it->known_lock, NULL);
     pthread_mutex_init(&it->lock, NULL);
     it->log = json_object();
     return it->log ? 0 : err_nomem(e);
@@ -36,6 +38,24 @@ void items_release(struct items *it)
     items_forget(it);
     json_decref(it->log);
     pthread_mutex_destroy(&it->lock);
+    pthread_mutex_destroy(&it->known_lock);
+}
+
+/* Unlocks after a change. */
+static void unlock_changed(struct items *it)
+{
+    struct items_status status = {.compactions = it->compactions};
+    if (it->current) {
+        const struct ann *index = it->current->index;
+        status.live = ann_rows_live(index);
+        status.room = ann_room(index);
+        status.added = ann_rows_most(index) - ann_room(index) - (it->current->bundle->n_items + 63) / 64 * 64;
+        status.overhead = ann_overhead(index);
+    }
+    pthread_mutex_lock(&it->known_lock);
+    it->known = status;
+    pthread_mutex_unlock(&it->known_lock);
+    pthread_mutex_unlock(&it->lock);
 }
 
 /* --- reading a request ----------------------------------------------------------------------------------------------*/
@@ -209,7 +229,7 @@ int items_add(struct items *it, const struct serve_config *config, const json_t 
 {
     pthread_mutex_lock(&it->lock);
     int rc = it->current ? add_to(it, config, list, done, f) : no_snapshot(f);
-    pthread_mutex_unlock(&it->lock);
+    unlock_changed(it);
     return rc;
 }
 
@@ -232,7 +252,7 @@ int items_remove(struct items *it, const char *id, struct snapshot **snapshot, s
     pthread_mutex_lock(&it->lock);
     int rc = it->current ? remove_from(it, id, f) : no_snapshot(f);
     *snapshot = rc == 0 ? snapshot_ref(it->current) : NULL;
-    pthread_mutex_unlock(&it->lock);
+    unlock_changed(it);
     return rc;
 }
 
@@ -260,7 +280,8 @@ static int replay_item(struct replayer *r, const char *id, json_t *value, struct
         r->own++;
         return replayer_drop(r, id, value, e);
     }
-    json_t *item = json_loadb(json_string_value(value), json_string_length(value), 0, NULL);
+    bool no_memory;
+    json_t *item = json_parse(json_string_value(value), json_string_length(value), 0, NULL, &no_memory);
     if (!item) {
         return err_nomem(e);
     }
@@ -359,7 +380,7 @@ void items_take_over(struct items *it, const struct serve_config *config, struct
     replay_release(replay);
     snapshot_unref(it->current);
     it->current = snapshot_ref(s);
-    pthread_mutex_unlock(&it->lock);
+    unlock_changed(it);
 }
 
 /* --- compaction -----------------------------------------------------------------------------------------------------*/
@@ -376,23 +397,15 @@ struct snapshot *items_take_index(struct items *it, const struct snapshot *from,
         it->current = snapshot_ref(s);
         it->compactions++;
     }
-    pthread_mutex_unlock(&it->lock);
+    unlock_changed(it);
     return s;
 }
 
 void items_get_status(struct items *it, struct items_status *status)
 {
-    *status = (struct items_status){0};
-    pthread_mutex_lock(&it->lock);
-    if (it->current) {
-        const struct ann *index = it->current->index;
-        status->live = ann_rows_live(index);
-        status->room = ann_room(index);
-        status->added = ann_rows_most(index) - ann_room(index) - (it->current->bundle->n_items + 63) / 64 * 64;
-        status->overhead = ann_overhead(index);
-    }
-    status->compactions = it->compactions;
-    pthread_mutex_unlock(&it->lock);
+    pthread_mutex_lock(&it->known_lock);
+    *status = it->known;
+    pthread_mutex_unlock(&it->known_lock);
 }
 
 struct snapshot *items_worth_compacting(struct items *it)

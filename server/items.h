@@ -26,10 +26,20 @@ struct ann;
 
 enum { ITEM_TEXT_MAX = 1 << 16 }; /* bytes of an item's features and attributes as JSON */
 
+struct items_status {
+    size_t live;     /* items */
+    size_t added;    /* rows taken */
+    size_t room;     /* and left */
+    size_t overhead; /* ann_overhead */
+    uint64_t compactions;
+};
+
 struct items {
-    pthread_mutex_t lock;     /* guards all of this */
-    struct snapshot *current; /* a reference; NULL before the first bundle */
-    json_t *log;              /* id -> a string: {"features": ..., "attributes": ...} as JSON text; null: removed */
+    pthread_mutex_t known_lock;
+    struct items_status known; /* guarded by known_lock, which is held for a moment only, also under lock */
+    pthread_mutex_t lock;      /* guards the rest */
+    struct snapshot *current;  /* a reference; NULL before the first bundle */
+    json_t *log;               /* id -> a string: {"features": ..., "attributes": ...} as JSON text; null: removed */
     uint64_t compactions;
 };
 
@@ -68,13 +78,7 @@ void items_take_over(struct items *it, const struct serve_config *config, struct
  * no longer current, or without memory: then that stays. */
 struct snapshot *items_take_index(struct items *it, const struct snapshot *from, struct ann *index, struct err *e);
 
-struct items_status {
-    size_t live;     /* items */
-    size_t added;    /* rows taken */
-    size_t room;     /* and left */
-    size_t overhead; /* ann_overhead */
-    uint64_t compactions;
-};
+/* After the latest change that is done; does not wait for one that is being made. */
 void items_get_status(struct items *it, struct items_status *status);
 
 /* The current snapshot if compacting its index is worth it, with a reference, or NULL. */

@@ -326,6 +326,7 @@ static int set_up_events(struct daemon *d, struct err *e)
     d->terminate = add_signal(d, SIGTERM, on_terminate);
     d->interrupt = add_signal(d, SIGINT, on_terminate);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a log that may not grow any more is no reason to end */
     if (!d->wake || event_add(d->wake, NULL) != 0 || !d->drain_timer || !d->deadline_timer || !d->hangup ||
         !d->terminate || !d->interrupt) {
         return err_nomem(e);

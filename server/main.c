@@ -8,6 +8,7 @@
 
 #include "config/serve_config.h"
 #include "core/buf.h"
+#include "core/json.h"
 #include "core/log.h"
 #include "core/mem.h"
 #include "core/vecmath.h"
@@ -21,7 +22,7 @@ static const char usage[] =
     "usage: recalld -c FILE.yaml [-t | --dump-config] [--set KEY=VALUE]...\n"
     "       recalld --bundle DIR [--listen HOST:PORT] [--workers N]\n"
     "\n"
-    "Answers POST /recall, /similar and /embed from a bundle that recall-train has published.\n"
+    "Answers POST /recall, /similar, /score and /embed from a bundle that recall-train has published.\n"
     "\n"
     "  -c, --config FILE    configuration in YAML (docs/config.md)\n"
     "      --bundle DIR     the bundle to serve: a directory, or a link such as models/current\n"
@@ -164,6 +165,7 @@ static int serve(struct serve_config *config, const struct settings_source *sour
     struct err e = ERR_INIT;
     log_setup(config->log_level, true);
     json_object_seed(0); /* from the system's random source, before threads could race for it */
+    json_guard_memory();
     if (blas_setup(&e) != 0) {
         serve_config_free(config);
         return fail(&e);

@@ -13,6 +13,7 @@
 #include "server/http.h"
 #include "server/reload.h"
 #include "server/service.h"
+#include "server/slow_lane.h"
 #include "server/version.h"
 #include "server/workbench.h"
 #include "server/worker.h"
@@ -41,14 +42,14 @@ void metrics_count_response(struct metrics *m, enum endpoint endpoint, int statu
     metric_add(&m->responses[endpoint][slot], 1);
 }
 
-void metrics_count_latency(struct metrics *m, enum endpoint endpoint, uint64_t nanoseconds)
+void histogram_add(struct histogram *h, uint64_t nanoseconds)
 {
     size_t bucket = 0;
     while (bucket < LATENCY_INF && nanoseconds > latency_bounds[bucket] * UINT64_C(1000)) {
         bucket++;
     }
-    metric_add(&m->latency[endpoint][bucket], 1);
-    metric_add(&m->latency_ns[endpoint], nanoseconds);
+    metric_add(&h->counts[bucket], 1);
+    metric_add(&h->nanoseconds, nanoseconds);
 }
 
 static uint64_t load(const _Atomic uint64_t *counter)
@@ -56,12 +57,18 @@ static uint64_t load(const _Atomic uint64_t *counter)
     return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
-/* Sum over the workers of the counter that lies `offset` bytes into each worker's struct metrics. */
+static uint64_t load_at(const struct metrics *metrics, size_t offset)
+{
+    return load((const _Atomic uint64_t *)(const void *)((const char *)metrics + offset));
+}
+
+/* Sum over the workers and their slow lanes of the counter that lies `offset` bytes into each struct metrics. */
 static uint64_t sum(const struct service *service, size_t offset)
 {
     uint64_t total = 0;
     for (size_t i = 0; i < service->n_workers; i++) {
-        total += load((const _Atomic uint64_t *)(const void *)((const char *)&service->workers[i].metrics + offset));
+        const struct worker *w = &service->workers[i];
+        total += load_at(&w->metrics, offset) + load_at(slow_lane_metrics(w->slow), offset);
     }
     return total;
 }
@@ -83,6 +90,10 @@ static void write_counters(const struct service *service, struct buf *out)
     write_number(out, name "_total", "counter", help, (double)sum(service, offsetof(struct metrics, field)));
     METRIC_COUNTERS(METRIC_WRITE)
 #undef METRIC_WRITE
+#define METRIC_WRITE(field, name, help) \
+    write_number(out, name, "gauge", help, (double)sum(service, offsetof(struct metrics, field)));
+    METRIC_GAUGES(METRIC_WRITE)
+#undef METRIC_WRITE
 }
 
 static void write_responses(const struct service *service, struct buf *out)
@@ -102,25 +113,37 @@ static void write_responses(const struct service *service, struct buf *out)
     }
 }
 
-static void write_histogram(const struct service *service, struct buf *out, size_t endpoint)
+/* One histogram of a family: the one that lies `offset` bytes into each struct metrics. `label` ends in a comma. */
+static void write_histogram(const struct service *service, struct buf *out, const char *name, const char *label,
+                            size_t offset)
 {
-    const char *label = endpoint_labels[endpoint];
     uint64_t count = 0;
     for (size_t b = 0; b < LATENCY_COUNT; b++) {
-        count += sum(service, offsetof(struct metrics, latency) + (endpoint * LATENCY_COUNT + b) * sizeof(uint64_t));
+        char bound[32] = "+Inf";
+        count += sum(service, offset + offsetof(struct histogram, counts) + b * sizeof(uint64_t));
         if (b < LATENCY_INF) {
-            buf_printf(out, "recalld_request_seconds_bucket{endpoint=\"%s\",le=\"%g\"} %llu\n", label,
-                       latency_bounds[b] / 1e6, (unsigned long long)count);
-        } else {
-            buf_printf(out, "recalld_request_seconds_bucket{endpoint=\"%s\",le=\"+Inf\"} %llu\n", label,
-                       (unsigned long long)count);
+            snprintf(bound, sizeof bound, "%g", latency_bounds[b] / 1e6);
         }
+        buf_printf(out, "recalld_%s_bucket{%sle=\"%s\"} %llu\n", name, label, bound, (unsigned long long)count);
     }
-    uint64_t nanoseconds = sum(service, offsetof(struct metrics, latency_ns) + endpoint * sizeof(uint64_t));
-    buf_printf(out,
-               "recalld_request_seconds_sum{endpoint=\"%s\"} %.9f\nrecalld_request_seconds_count{endpoint=\"%s\"} "
-               "%llu\n",
-               label, (double)nanoseconds / 1e9, label, (unsigned long long)count);
+    int n = (int)strlen(label) - 1;
+    uint64_t nanoseconds = sum(service, offset + offsetof(struct histogram, nanoseconds));
+    buf_printf(out, "recalld_%s_sum{%.*s} %.9f\nrecalld_%s_count{%.*s} %llu\n", name, n, label,
+               (double)nanoseconds / 1e9, name, n, label, (unsigned long long)count);
+}
+
+static void write_histograms(const struct service *service, struct buf *out)
+{
+    write_family(out, "request_seconds", "histogram", "From a request's last byte to its answer, by endpoint");
+    for (size_t endpoint = 0; endpoint < ENDPOINT_COUNT; endpoint++) {
+        char label[64];
+        snprintf(label, sizeof label, "endpoint=\"%s\",", endpoint_labels[endpoint]);
+        write_histogram(service, out, "request_seconds", label,
+                        offsetof(struct metrics, latency) + endpoint * sizeof(struct histogram));
+    }
+    write_family(out, "wait_seconds", "histogram", "How long requests that are computed waited for that to begin");
+    write_histogram(service, out, "wait_seconds", "lane=\"fast\",", offsetof(struct metrics, wait));
+    write_histogram(service, out, "wait_seconds", "lane=\"slow\",", offsetof(struct metrics, slow_wait));
 }
 
 /* The HTTP layer's names already end in _total where that was asked for; gauges are marked in their help. */
@@ -241,10 +264,7 @@ void metrics_write(struct service *service, const struct snapshot *snapshot, str
     write_number(out, "ready", "gauge", "What /readyz says: 1 for 200", service_is_ready(service));
     write_number(out, "workers", "gauge", "Worker threads", (double)service->n_workers);
     write_responses(service, out);
-    write_family(out, "request_seconds", "histogram", "From a request's last byte to its answer, by endpoint");
-    for (size_t endpoint = 0; endpoint < ENDPOINT_COUNT; endpoint++) {
-        write_histogram(service, out, endpoint);
-    }
+    write_histograms(service, out);
     write_counters(service, out);
     write_http(service, out);
     write_reloads(service, out);

@@ -51,6 +51,7 @@ struct http_request;
     X(PROBLEM_DRAINING, 503, "draining", "The daemon is shutting down")                                    \
     X(PROBLEM_NO_ROOM, 507, "no-room", "There is no room for more items")                                  \
     X(PROBLEM_OVERLOADED, 503, "overloaded", "Too much work is waiting")                                   \
+    X(PROBLEM_ABANDONED, 503, "abandoned", "The client closed its side before the answer")                 \
     X(PROBLEM_DEADLINE, 503, "deadline-exceeded", "The request's time ran out")
 
 enum problem_type {

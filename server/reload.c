@@ -139,6 +139,11 @@ static struct snapshot *load_unguarded(struct reload *r, struct err *e)
     if (!b) {
         return NULL;
     }
+    if (config->fallback == FALLBACK_POPULAR && !b->popular) {
+        err_set(e, "bundle %s: it has no items/popular.u32, which `fallback: popular` needs", config->model_path);
+        bundle_free(b);
+        return NULL;
+    }
     struct ann *index = open_index(b, room, &recall, e);
     if (!index) {
         err_prefix(e, "bundle %s", config->model_path);

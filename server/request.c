@@ -13,9 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/json.h"
 #include "server/catalog.h"
 #include "server/filter.h"
 #include "server/http.h"
+#include "server/max_per.h"
+
+const char *const user_source_words[] = {"", "tower", "profile", "popular"};
 
 /* --- faults ---------------------------------------------------------------------------------------------------------*/
 
@@ -103,9 +107,9 @@ json_t *request_parse(const char *body, size_t n, struct fault *f)
         return NULL;
     }
     json_error_t error;
-    json_t *json = json_loadb(body, n, JSON_REJECT_DUPLICATES, &error);
-    /* jansson says nothing when an allocation fails, or, inside its lexer, takes it for a mistake in the text */
-    if (!json && (error.text[0] == '\0' || json_error_code(&error) == json_error_out_of_memory)) {
+    bool no_memory;
+    json_t *json = json_parse(body, n, JSON_REJECT_DUPLICATES, &error, &no_memory);
+    if (no_memory) {
         fault_set(f, PROBLEM_OUT_OF_MEMORY, "", "no memory to read the body");
         return NULL;
     }
@@ -121,10 +125,42 @@ json_t *request_parse(const char *body, size_t n, struct fault *f)
     return json;
 }
 
+static int read_timeout(const struct serve_config *config, struct http_request *request, const json_t *value,
+                        struct fault *f)
+{
+    json_int_t ms = json_integer_value(value);
+    if (!json_is_integer(value) || ms < 1) {
+        return fault_set(f, PROBLEM_INVALID_FIELD, "/timeout_ms", "must be a whole number, and at least 1");
+    }
+    if (ms > (json_int_t)config->limits.timeout_ms) {
+        return fault_set(f, PROBLEM_LIMIT_EXCEEDED, "/timeout_ms", "must be at most %u", config->limits.timeout_ms);
+    }
+    request->deadline = request->from + (uint64_t)ms * 1000000;
+    return 0;
+}
+
+json_t *request_open(const struct serve_config *config, struct http_request *request, struct fault *f)
+{
+    json_t *body = request_parse(request->body, request->body_len, f);
+    const json_t *value = json_object_get(body, "timeout_ms");
+    if (!value) {
+        uint32_t most = config->limits.timeout_ms;
+        request->deadline = request->from + (config->timeout_ms < most ? config->timeout_ms : most) * UINT64_C(1000000);
+        return body;
+    }
+    if (read_timeout(config, request, value, f) != 0) {
+        json_decref(body);
+        return NULL;
+    }
+    json_object_del(body, "timeout_ms");
+    return body;
+}
+
 /* --- members --------------------------------------------------------------------------------------------------------*/
 
 struct reader {
     const struct request_rules *rules;
+    const struct form *form;
     const char *at;
     struct query *query;
     struct fault *fault;
@@ -173,25 +209,34 @@ static int read_k(struct reader *r, const json_t *value)
     return read_count(r, value, "/k", r->rules->config->limits.k, &r->query->k);
 }
 
-static int read_exclude(struct reader *r, const json_t *value)
+static int read_ids(struct reader *r, const json_t *value, const char *path, uint32_t limit, const json_t **out)
 {
-    uint32_t limit = r->rules->config->limits.exclude;
     if (!json_is_array(value)) {
-        return reader_fault(r, PROBLEM_INVALID_FIELD, "/exclude", "must be a list of item ids");
+        return reader_fault(r, PROBLEM_INVALID_FIELD, path, "must be a list of item ids");
     }
     if (json_array_size(value) > limit) {
-        return reader_fault(r, PROBLEM_LIMIT_EXCEEDED, "/exclude", "must have at most %u ids", limit);
+        return reader_fault(r, PROBLEM_LIMIT_EXCEEDED, path, "must have at most %u ids", limit);
     }
     for (size_t i = 0; i < json_array_size(value); i++) {
         const json_t *id = json_array_get(value, i);
         if (!json_is_string(id) && !json_is_integer(id)) {
-            char path[48];
-            snprintf(path, sizeof path, "/exclude/%zu", i);
-            return reader_fault(r, PROBLEM_INVALID_FIELD, path, "an item id is a string or an integer");
+            char element[48];
+            snprintf(element, sizeof element, "%s/%zu", path, i);
+            return reader_fault(r, PROBLEM_INVALID_FIELD, element, "an item id is a string or an integer");
         }
     }
-    r->query->exclude = value;
+    *out = value;
     return 0;
+}
+
+static int read_exclude(struct reader *r, const json_t *value)
+{
+    return read_ids(r, value, "/exclude", r->rules->config->limits.exclude, &r->query->exclude);
+}
+
+static int read_items(struct reader *r, const json_t *value)
+{
+    return read_ids(r, value, "/items", r->rules->config->limits.score, &r->query->items);
 }
 
 static int read_min_score(struct reader *r, const json_t *value)
@@ -279,13 +324,40 @@ static int read_filter(struct reader *r, const json_t *value)
     return 0;
 }
 
-static const struct member {
+static int read_max_per(struct reader *r, const json_t *value)
+{
+    char at[FAULT_POINTER_MAX];
+    snprintf(at, sizeof at, "%s", r->at);
+    pointer_append(at, "max_per");
+    if (max_per_check(r->rules, value, at, r->fault) != 0) {
+        return -1;
+    }
+    r->query->max_per = json_object_size(value) > 0 ? value : NULL;
+    return 0;
+}
+
+struct member {
     const char *name;
     int (*read)(struct reader *r, const json_t *value);
-} members[] = {
-    {"k", read_k},           {"exclude", read_exclude}, {"min_score", read_min_score},
-    {"search", read_search}, {"fields", read_fields},   {"filter", read_filter},
 };
+
+/* What an object may have besides its subject. */
+struct form {
+    const char *known;
+    const struct member *members;
+    size_t n;
+};
+
+static const struct member search_members[] = {
+    {"k", read_k},           {"exclude", read_exclude}, {"min_score", read_min_score}, {"search", read_search},
+    {"fields", read_fields}, {"filter", read_filter},   {"max_per", read_max_per},
+};
+static const struct form search_form = {"k, exclude, min_score, search, fields, filter, max_per, timeout_ms",
+                                        search_members, sizeof search_members / sizeof *search_members};
+
+static const struct member score_members[] = {{"items", read_items}, {"fields", read_fields}};
+static const struct form score_form = {"items, fields, timeout_ms", score_members,
+                                       sizeof score_members / sizeof *score_members};
 
 static int read_member(struct reader *r, const char *name, const json_t *value, const char *subject)
 {
@@ -293,46 +365,66 @@ static int read_member(struct reader *r, const char *name, const json_t *value, 
         r->query->subject = value;
         return 0;
     }
-    for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
-        if (strcmp(name, members[i].name) == 0) {
-            return members[i].read(r, value);
+    for (size_t i = 0; i < r->form->n; i++) {
+        if (strcmp(name, r->form->members[i].name) == 0) {
+            return r->form->members[i].read(r, value);
         }
     }
-    char known[96];
-    snprintf(known, sizeof known, "%s, k, exclude, min_score, search, fields, filter", subject);
+    char known[128];
+    snprintf(known, sizeof known, "%s, %s", subject, r->form->known);
     return unknown_member(r, "", name, known);
 }
 
-int request_read_query(const struct request_rules *rules, const json_t *object, const char *at, const char *subject,
-                       struct query *q, struct fault *f)
+static int missing_member(struct reader *r, const char *member)
 {
-    struct reader r = {.rules = rules, .at = at, .query = q, .fault = f};
-    uint32_t most = rules->config->limits.k;
-    *q = (struct query){.k = REQUEST_DEFAULT_K < most ? REQUEST_DEFAULT_K : most, .min_score = -INFINITY};
+    char path[32];
+    snprintf(path, sizeof path, "/%s", member);
+    return reader_fault(r, PROBLEM_MISSING_FIELD, path, "is required");
+}
+
+static int read_object(struct reader *r, const json_t *object, const char *subject)
+{
+    uint32_t most = r->rules->config->limits.k;
+    *r->query = (struct query){.k = REQUEST_DEFAULT_K < most ? REQUEST_DEFAULT_K : most, .min_score = -INFINITY};
     if (!json_is_object(object)) {
-        return fault_set(f, PROBLEM_INVALID_FIELD, at, "must be an object");
+        return fault_set(r->fault, PROBLEM_INVALID_FIELD, r->at, "must be an object");
     }
     const char *name;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)object, name, value)
     {
-        if (read_member(&r, name, value, subject) != 0) {
+        if (read_member(r, name, value, subject) != 0) {
             return -1;
         }
     }
-    if (!q->subject) {
-        char path[32];
-        snprintf(path, sizeof path, "/%s", subject);
-        return reader_fault(&r, PROBLEM_MISSING_FIELD, path, "is required");
+    return r->query->subject ? 0 : missing_member(r, subject);
+}
+
+int request_read_query(const struct request_rules *rules, const json_t *object, const char *at, const char *subject,
+                       struct query *q, struct fault *f)
+{
+    struct reader r = {.rules = rules, .form = &search_form, .at = at, .query = q, .fault = f};
+    return read_object(&r, object, subject);
+}
+
+int request_read_score(const struct request_rules *rules, const json_t *object, struct query *q, struct fault *f)
+{
+    struct reader r = {.rules = rules, .form = &score_form, .at = "", .query = q, .fault = f};
+    if (read_object(&r, object, "user") != 0) {
+        return -1;
     }
-    return 0;
+    return q->items ? 0 : missing_member(&r, "items");
 }
 
 /* --- features and ids -----------------------------------------------------------------------------------------------*/
 
-int request_add_features(const struct request_rules *rules, struct feature_rows *rows, struct value_scratch *scratch,
-                         const json_t *features, const char *at, struct fault *f)
+/* Appends features as one row, with those of a profile, if there may be any. */
+static int add_row(const struct request_rules *rules, struct feature_rows *rows, struct value_scratch *scratch,
+                   const json_t *features, const char *at, bool *profile, struct fault *f)
 {
+    static const struct profiles none;
+    bool user = rows->spec == &rules->bundle->schema.towers[SIDE_USER];
+    const struct profiles *profiles = user ? &rules->bundle->profiles : &none;
     uint32_t limit = rules->config->limits.list;
     const char *name;
     json_t *value;
@@ -346,16 +438,38 @@ int request_add_features(const struct request_rules *rules, struct feature_rows 
     }
     struct err e = ERR_INIT;
     char inside[256];
-    if (features_add_json(rows, features, scratch, inside, sizeof inside, &e) != 0) {
+    if (profiles_add_json(profiles, rows, features, scratch, inside, sizeof inside, profile, &e) != 0) {
         char pointer[FAULT_POINTER_MAX];
         snprintf(pointer, sizeof pointer, "%s%s", at, inside);
         if (inside[0] == '\0' && json_is_object(features)) { /* nothing in the object is to blame */
             return fault_set(f, PROBLEM_OUT_OF_MEMORY, "", "%s", e.message);
         }
-        bool known = inside[0] == '\0' || tower_spec_find(rows->spec, inside + 1) >= 0 || strchr(inside + 1, '/');
+        bool known = inside[0] == '\0' || tower_spec_find(rows->spec, inside + 1) >= 0 || strchr(inside + 1, '/') ||
+                     (profiles->key && strcmp(inside + 1, profiles->key) == 0);
         return fault_set(f, known ? PROBLEM_INVALID_FIELD : PROBLEM_UNKNOWN_FIELD, pointer, "%s", e.message);
     }
     return 0;
+}
+
+int request_add_user(const struct request_rules *rules, struct feature_rows *rows, struct value_scratch *scratch,
+                     struct query *q, const char *at, struct fault *f)
+{
+    char pointer[FAULT_POINTER_MAX];
+    bool profile;
+    snprintf(pointer, sizeof pointer, "%s/user", at);
+    if (add_row(rules, rows, scratch, q->subject, pointer, &profile, f) != 0) {
+        return -1;
+    }
+    q->source = profile ? SOURCE_PROFILE : SOURCE_TOWER;
+    q->defaulted = feature_rows_defaulted(rows, rows->n - 1);
+    return 0;
+}
+
+int request_add_features(const struct request_rules *rules, struct feature_rows *rows, struct value_scratch *scratch,
+                         const json_t *features, const char *at, struct fault *f)
+{
+    bool profile;
+    return add_row(rules, rows, scratch, features, at, &profile, f);
 }
 
 struct span request_id(const json_t *id, char room[INTEGER_ID_MAX])

@@ -37,20 +37,38 @@ void fault_send(const struct fault *f, struct http_request *request);
 /* Appends "/" and `name`, escaped by RFC 6901, to a pointer of FAULT_POINTER_MAX bytes; leaves it when there is no room. */
 void pointer_append(char pointer[FAULT_POINTER_MAX], const char *name);
 
-/* What /recall (each element of a batch) and /similar ask for. JSON values are borrowed from the body. */
+/* What a user's answer comes from. */
+enum user_source {
+    SOURCE_NONE,    /* there is no user: /similar */
+    SOURCE_TOWER,   /* the user tower, of what the request says */
+    SOURCE_PROFILE, /* the same, and of what the bundle knows besides */
+    SOURCE_POPULAR  /* the items with the most events: nothing is known of the user */
+};
+extern const char *const user_source_words[];
+
+/* What /recall (each element of a batch), /similar and /score ask for. JSON values are borrowed from the body. */
 struct query {
     const json_t *subject; /* the member `user` or `item` */
     const json_t *exclude; /* an array of strings and integers, checked; NULL: none */
     const json_t *filter;  /* an object, checked; NULL: none */
+    const json_t *max_per; /* likewise */
+    const json_t *items;   /* of /score: an array as exclude */
     size_t k;
     size_t effort;   /* 0: the index's default */
     float min_score; /* -INFINITY: no floor */
     bool exact;
+    bool degraded;   /* the effort is less than the default, because others wait */
     uint64_t fields; /* bit i: attribute i of the bundle is asked for */
+    enum user_source source;
+    uint64_t defaulted; /* bit i: nothing is known of the user's feature i */
 };
 
 /* The body as a JSON object, a new reference, or NULL: depth first, then syntax, duplicates, type. */
 json_t *request_parse(const char *body, size_t n, struct fault *f);
+
+/* request_parse for a request that computes: its member `timeout_ms`, or what is configured, becomes the request's deadline. The
+ * member is taken out. */
+json_t *request_open(const struct serve_config *config, struct http_request *request, struct fault *f);
 
 /* What requests are checked against. */
 struct request_rules {
@@ -64,7 +82,15 @@ struct request_rules {
 int request_read_query(const struct request_rules *rules, const json_t *object, const char *at, const char *subject,
                        struct query *q, struct fault *f);
 
-/* Appends a user's or item's features as one row. `at` is the pointer of `features`. */
+/* Reads a query of /score, which has a user and items. */
+int request_read_score(const struct request_rules *rules, const json_t *object, struct query *q, struct fault *f);
+
+/* Appends a query's user as one row; q->source becomes what that came from, and q->defaulted what was not known. `at` is the pointer of the query's object. */
+int request_add_user(const struct request_rules *rules, struct feature_rows *rows, struct value_scratch *scratch,
+                     struct query *q, const char *at, struct fault *f);
+
+/* Appends a user's or item's features as one row. `at` is the pointer of `features`. What they do not say of a user comes from the
+ * user's profile, if the bundle has one. */
 int request_add_features(const struct request_rules *rules, struct feature_rows *rows, struct value_scratch *scratch,
                          const json_t *features, const char *at, struct fault *f);
 

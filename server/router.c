@@ -5,6 +5,7 @@
 #include <strings.h>
 
 #include "server/access.h"
+#include "server/dispatch.h"
 #include "server/gzip.h"
 #include "server/handlers.h"
 #include "server/http.h"
@@ -12,6 +13,9 @@
 #include "server/problem.h"
 #include "server/service.h"
 #include "server/worker.h"
+
+/* When a request is answered; see server/dispatch.h. */
+enum route_pace { AT_ONCE, IN_TURN, SLOWLY };
 
 enum listener_kind { ON_PUBLIC = 1, ON_ADMIN = 2, ON_BOTH = 3 };
 
@@ -22,16 +26,18 @@ static const struct route {
     enum http_method method; /* GET stands for HEAD, too */
     enum listener_kind where;
     bool needs_model;
+    enum route_pace pace;
 } routes[] = {
-    {"/recall", handle_recall, ENDPOINT_RECALL, HTTP_POST, ON_PUBLIC, true},
-    {"/similar", handle_similar, ENDPOINT_SIMILAR, HTTP_POST, ON_PUBLIC, true},
-    {"/embed", handle_embed, ENDPOINT_EMBED, HTTP_POST, ON_PUBLIC, true},
-    {"/items", handle_items_add, ENDPOINT_ITEMS, HTTP_POST, ON_ADMIN, true},
-    {"/items/", handle_items_remove, ENDPOINT_ITEM, HTTP_DELETE, ON_ADMIN, true},
-    {"/healthz", handle_healthz, ENDPOINT_HEALTHZ, HTTP_GET, ON_BOTH, false},
-    {"/readyz", handle_readyz, ENDPOINT_READYZ, HTTP_GET, ON_BOTH, false},
-    {"/metrics", handle_metrics, ENDPOINT_METRICS, HTTP_GET, ON_ADMIN, false},
-    {"/model", handle_model, ENDPOINT_MODEL, HTTP_GET, ON_ADMIN, false},
+    {"/recall", handle_recall, ENDPOINT_RECALL, HTTP_POST, ON_PUBLIC, true, IN_TURN},
+    {"/similar", handle_similar, ENDPOINT_SIMILAR, HTTP_POST, ON_PUBLIC, true, IN_TURN},
+    {"/score", handle_score, ENDPOINT_SCORE, HTTP_POST, ON_PUBLIC, true, IN_TURN},
+    {"/embed", handle_embed, ENDPOINT_EMBED, HTTP_POST, ON_PUBLIC, true, IN_TURN},
+    {"/items", handle_items_add, ENDPOINT_ITEMS, HTTP_POST, ON_ADMIN, true, SLOWLY},
+    {"/items/", handle_items_remove, ENDPOINT_ITEM, HTTP_DELETE, ON_ADMIN, true, SLOWLY},
+    {"/healthz", handle_healthz, ENDPOINT_HEALTHZ, HTTP_GET, ON_BOTH, false, AT_ONCE},
+    {"/readyz", handle_readyz, ENDPOINT_READYZ, HTTP_GET, ON_BOTH, false, AT_ONCE},
+    {"/metrics", handle_metrics, ENDPOINT_METRICS, HTTP_GET, ON_ADMIN, false, AT_ONCE},
+    {"/model", handle_model, ENDPOINT_MODEL, HTTP_GET, ON_ADMIN, false, AT_ONCE},
 };
 
 static bool path_fits(const struct route *route, const char *path)
@@ -113,7 +119,7 @@ void router_handle(struct http_request *request, void *arg)
     struct worker *w = arg;
     const struct route *route = find_route(w, request);
     request->user = (void *)(uintptr_t)route;
-    w->request_from = worker_now_ns();
+    request->from = worker_now_ns();
     if (!route) {
         problem_send(request, PROBLEM_NOT_FOUND, NULL, "nothing is served under this path here");
     } else if (route->where != ON_BOTH && !access_allow(w->settings, request, route->where == ON_ADMIN)) {
@@ -125,9 +131,18 @@ void router_handle(struct http_request *request, void *arg)
     } else if (route->needs_model && !w->bench) {
         http_add_header(request, "Retry-After", "1");
         problem_send(request, PROBLEM_NOT_READY, NULL, "the first bundle is still being loaded");
-    } else {
+    } else if (route->pace == AT_ONCE) {
+        request->urgent = true;
         route->handler(w, request);
+    } else {
+        dispatch_take(w, request, route->pace == SLOWLY);
     }
+}
+
+void router_run(struct worker *w, struct http_request *request)
+{
+    const struct route *route = request->user;
+    route->handler(w, request);
 }
 
 void router_observe(const struct http_request *request, int status, size_t body_len, void *arg)
@@ -137,6 +152,6 @@ void router_observe(const struct http_request *request, int status, size_t body_
     const struct route *route = request->user;
     metrics_count_response(&w->metrics, route ? route->endpoint : ENDPOINT_OTHER, status);
     if (route) {
-        metrics_count_latency(&w->metrics, route->endpoint, worker_now_ns() - w->request_from);
+        histogram_add(&w->metrics.latency[route->endpoint], worker_now_ns() - request->from);
     }
 }

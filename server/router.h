@@ -9,8 +9,13 @@
 #include <stddef.h>
 
 struct http_request;
+struct worker;
 
 void router_handle(struct http_request *request, void *arg);
+
+/* Calls the handler of a request that router_handle gave to server/dispatch.h. */
+void router_run(struct worker *w, struct http_request *request);
+
 void router_observe(const struct http_request *request, int status, size_t body_len, void *arg);
 
 #endif

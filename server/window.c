@@ -23,8 +23,7 @@ struct window {
     struct waiting waiting[WINDOW_MOST];
 };
 
-/* Ends the window. */
-static void answer_all(struct window *w)
+void window_end(struct window *w)
 {
     struct waiting all[WINDOW_MOST];
     size_t n = w->n;
@@ -41,7 +40,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
     (void)what;
     uint64_t expiries;
     if (read(fd, &expiries, sizeof expiries) == (ssize_t)sizeof expiries) { /* else it was set anew meanwhile */
-        answer_all(arg);
+        window_end(arg);
     }
 }
 
@@ -58,6 +57,10 @@ struct window *window_new(struct event_base *base, uint32_t microseconds, size_t
     w->most_bytes = bytes;
     w->answer = answer;
     w->arg = arg;
+    w->timer_fd = -1;
+    if (base == NULL) {
+        return w;
+    }
     w->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     w->event = w->timer_fd < 0 ? NULL : event_new(base, w->timer_fd, EV_READ | EV_PERSIST, on_timer, w);
     if (w->event == NULL || event_add(w->event, NULL) != 0) {
@@ -85,13 +88,18 @@ void window_free(struct window *w)
     mem_free(w);
 }
 
+size_t window_length(const struct window *w)
+{
+    return w->n;
+}
+
 /* Sets the timer; without one the request is answered by itself. */
 static void begin(struct window *w)
 {
     const struct itimerspec after = {
         .it_value = {.tv_sec = w->microseconds / 1000000, .tv_nsec = (long)(w->microseconds % 1000000) * 1000}};
     if (timerfd_settime(w->timer_fd, 0, &after, NULL) != 0) {
-        answer_all(w);
+        window_end(w);
     }
 }
 
@@ -100,8 +108,8 @@ void window_add(struct window *w, struct waiting waiting)
     w->waiting[w->n++] = waiting;
     w->bytes += waiting.request->body_len;
     if (w->n == w->most || w->bytes >= w->most_bytes) {
-        answer_all(w);
-    } else if (w->n == 1) {
+        window_end(w);
+    } else if (w->n == 1 && w->event != NULL) {
         begin(w);
     }
 }

@@ -22,8 +22,7 @@ struct window; /* opaque */
 
 struct waiting {
     struct http_request *request;
-    json_t *body;  /* a reference */
-    uint64_t from; /* when the request was complete, in ns */
+    json_t *body; /* a reference */
 };
 
 enum { WINDOW_MOST = 64 };
@@ -31,13 +30,17 @@ enum { WINDOW_MOST = 64 };
 /* Must answer all of them [n] and give their JSON back. */
 typedef void window_answer(struct waiting *waiting, size_t n, void *arg);
 
-/* `most`: requests, 1 to WINDOW_MOST, `bytes`: of their bodies together, at which a window ends early. NULL with `e` set.
+/* `base` NULL: no time ends a window, window_end does. `most`: requests, 1 to WINDOW_MOST, `bytes`: of their bodies together, at which a window ends early. NULL with `e` set.
  * `base` is borrowed. */
 struct window *window_new(struct event_base *base, uint32_t microseconds, size_t most, size_t bytes,
                           window_answer *answer, void *arg, struct err *e);
 
 /* Takes the reference to the JSON. May hand all that wait to the function before it returns. */
 void window_add(struct window *w, struct waiting waiting);
+
+/* Hands over what waits. */
+void window_end(struct window *w);
+size_t window_length(const struct window *w);
 
 /* Requests that wait are not answered any more: for the end of the worker, before its HTTP server is freed. NULL is fine. */
 void window_free(struct window *w);

@@ -1,11 +1,35 @@
 #include "server/workbench.h"
 
+#include <math.h>
+
 #include "core/mem.h"
 
 enum {
     USERS_AT_ONCE = 64,      /* rows of one pass through the user tower */
-    HITS_AT_ONCE = 64 * 1024 /* of queries that are searched together, unless one alone may have more */
+    HITS_AT_ONCE = 64 * 1024 /* of queries that are searched together, beside the largest one */
 };
+
+/* Equal ratios from the default effort to the floor, which is the least one that was measured to reach degrade.recall. */
+static void set_efforts(struct workbench *b, double recall)
+{
+    size_t usual = ann_effort(b->snapshot->index);
+    size_t floor = bundle_effort_for(b->snapshot->bundle, recall);
+    if (floor == 0 || floor >= usual || !ann_effort_is_free(b->snapshot->index)) {
+        return;
+    }
+    for (int i = 1; i <= QUEUE_STEPS; i++) {
+        double ratio = pow((double)floor / (double)usual, (double)i / QUEUE_STEPS);
+        b->efforts[i] = (size_t)ceil((double)usual * ratio - 1e-6);
+    }
+}
+
+void workbench_degrade(const struct workbench *b, struct query *q, unsigned steps)
+{
+    if (q->effort == 0 && !q->exact && b->efforts[steps] > 0) {
+        q->effort = b->efforts[steps];
+        q->degraded = q->effort < ann_effort(b->snapshot->index);
+    }
+}
 
 static int workbench_fill(struct workbench *b, const struct serve_config *config, struct err *e)
 {
@@ -26,13 +50,15 @@ static int workbench_fill(struct workbench *b, const struct serve_config *config
     /* an id in a body takes two bytes at least */
     size_t ids = config->limits.exclude < config->limits.body / 2 ? config->limits.exclude : config->limits.body / 2;
     b->n_exclude = ids + 1;
-    b->n_hits = config->limits.k > HITS_AT_ONCE ? config->limits.k : HITS_AT_ONCE;
+    b->n_hits = config->limits.k + HITS_AT_ONCE; /* under max_per the answer's, and those of a round */
+    b->n_hits = config->limits.score > b->n_hits ? config->limits.score : b->n_hits;
     b->exclude = mem_array(b->n_exclude, sizeof *b->exclude);
     b->hits = mem_array(b->n_hits, sizeof *b->hits);
     if (filter_bits_init(&b->filter, ann_rows_most(b->snapshot->index)) != 0 || !b->queries || !b->vectors ||
         !b->exclude || !b->hits) {
         return err_nomem(e);
     }
+    set_efforts(b, config->degrade.recall);
     b->search = ann_batch_new(b->snapshot->index, config->limits.k, e);
     return b->search ? 0 : -1;
 }

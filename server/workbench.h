@@ -13,6 +13,7 @@
 #include "core/features.h"
 #include "core/tower.h"
 #include "server/filter.h"
+#include "server/queue.h"
 #include "server/request.h"
 #include "server/snapshot.h"
 
@@ -29,6 +30,7 @@ struct workbench {
     size_t n_exclude, n_hits;
     struct filter_bits filter;
     struct ann_batch *search;
+    size_t efforts[QUEUE_STEPS + 1]; /* the default effort, degraded by so many steps; 0: not at all */
 };
 
 /* New; takes the reference to `s` when it succeeds, and only then. */
@@ -37,5 +39,8 @@ struct workbench *workbench_new(struct snapshot *s, const struct serve_config *c
 struct workbench *workbench_again(const struct workbench *b, const struct serve_config *config, struct err *e);
 
 void workbench_free(struct workbench *b); /* gives the snapshot back; NULL is fine */
+
+/* Takes a query that leaves its effort to us down so many steps. */
+void workbench_degrade(const struct workbench *b, struct query *q, unsigned steps);
 
 #endif

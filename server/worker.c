@@ -28,6 +28,7 @@
 #include "server/http.h"
 #include "server/router.h"
 #include "server/service.h"
+#include "server/slow_lane.h"
 #include "server/window.h"
 #include "server/workbench.h"
 
@@ -42,7 +43,8 @@ static struct http_limits make_limits(const struct serve_config *config)
 {
     struct http_limits limits = HTTP_LIMITS_DEFAULT;
     limits.max_head = config->limits.head;
-    limits.max_line = limits.max_line < limits.max_head ? limits.max_line : limits.max_head;
+    size_t line = limits.max_head - 4; /* a head is longer than its line by two line ends at least */
+    limits.max_line = limits.max_line < line ? limits.max_line : line;
     limits.max_body = config->limits.body;
     limits.max_connections = config->limits.connections;
     limits.max_per_address = config->limits.connections_per_address;
@@ -73,6 +75,7 @@ static void adopt_snapshot(struct worker *w)
     }
     struct workbench *old = w->bench;
     w->bench = bench;
+    slow_lane_give_snapshot(w->slow, s);
     metric_add(&w->metrics.adopted, 1);
     workbench_free(old);
     if (!old) {
@@ -108,6 +111,8 @@ static void adopt_settings(struct worker *w)
     }
     settings_unref(w->settings);
     w->settings = s;
+    dispatch_adopt_settings(w);
+    slow_lane_give_settings(w->slow, s);
 }
 
 static void on_drained(void *arg)
@@ -129,6 +134,7 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
     }
     adopt_settings(w);
     adopt_snapshot(w);
+    slow_lane_send_answers(w->slow);
     if ((orders & WORKER_ORDER_DRAIN) && !w->drain_begun) {
         w->drain_begun = true;
         http_server_drain(w->http, on_drained, w);
@@ -185,7 +191,8 @@ int worker_init(struct worker *w, struct service *service, const int *listeners,
     http_server_set_gzip(w->http, w->settings->config->gzip_responses);
     http_server_count_addresses(w->http, service->addresses);
     http_server_observe(w->http, router_observe, w);
-    if (make_window(w, e) != 0) {
+    w->slow = slow_lane_new(w, e);
+    if (!w->slow || dispatch_init(w, e) != 0 || make_window(w, e) != 0) {
         return -1;
     }
     for (size_t i = 0; i < n_listeners; i++) {
@@ -200,6 +207,7 @@ static void *worker_main(void *arg)
 {
     struct worker *w = arg;
     event_base_dispatch(w->base);
+    slow_lane_stop(w->slow);
     atomic_fetch_add_explicit(&w->service->workers_done, 1, memory_order_acq_rel);
     service_wake_control(w->service);
     return NULL;
@@ -214,7 +222,7 @@ int worker_start(struct worker *w, struct err *e)
     return 0;
 }
 
-static void wake(struct worker *w)
+void worker_wake(struct worker *w)
 {
     eventfd_write(w->wake_fd, 1); /* fails when the counter is full: it is being woken anyway */
 }
@@ -222,19 +230,19 @@ static void wake(struct worker *w)
 void worker_give_snapshot(struct worker *w, struct snapshot *s)
 {
     mailbox_put(&w->mailbox, s);
-    wake(w);
+    worker_wake(w);
 }
 
 void worker_give_settings(struct worker *w, struct settings *s)
 {
     settings_put(&w->settings_mailbox, s);
-    wake(w);
+    worker_wake(w);
 }
 
 void worker_order(struct worker *w, enum worker_order order)
 {
     atomic_fetch_or_explicit(&w->orders, (unsigned)order, memory_order_acq_rel);
-    wake(w);
+    worker_wake(w);
 }
 
 void worker_join(struct worker *w)
@@ -251,6 +259,9 @@ void worker_release(struct worker *w)
         return;
     }
     window_free(w->window);
+    dispatch_release(w);
+    slow_lane_stop(w->slow);
+    slow_lane_free(w->slow);
     http_server_free(w->http);
     if (w->wake_event) {
         event_free(w->wake_event);

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "core/err.h"
+#include "server/dispatch.h"
 #include "server/metrics.h"
 #include "server/settings.h"
 #include "server/snapshot.h"
@@ -23,6 +24,7 @@ struct event;
 struct event_base;
 struct http_server;
 struct service;
+struct slow_lane;
 struct window;
 struct workbench;
 
@@ -36,7 +38,8 @@ struct worker {
     struct settings *settings; /* a reference; change only between two requests */
     struct workbench *bench;   /* NULL until the first snapshot came */
     struct window *window;     /* of /recall; NULL: none */
-    uint64_t request_from;     /* when the request that is being answered was complete, in ns */
+    struct dispatch dispatch;
+    struct slow_lane *slow; /* NULL: this is the one of a slow lane, which has no base and no HTTP server either */
     bool drain_begun;
     bool running; /* the thread was started; the control thread's */
     pthread_t thread;
@@ -64,6 +67,9 @@ void worker_order(struct worker *w, enum worker_order order);
 void worker_join(struct worker *w);
 /* After all workers have been joined (they read each other's counters). A zeroed struct is fine. */
 void worker_release(struct worker *w);
+
+/* Makes its event loop look around. From any thread. */
+void worker_wake(struct worker *w);
 
 uint64_t worker_now_ns(void);
 

@@ -127,6 +127,18 @@ static void print_members(const char *title, const json_t *object)
     }
 }
 
+static void print_profiles(const struct profiles *p, const struct tower_spec *spec)
+{
+    if (p->key == NULL) {
+        return;
+    }
+    printf("profiles     %zu users by %s:", p->ids.count, p->key);
+    for (size_t i = 0; i < p->n_columns; i++) {
+        printf(" %s", spec->features[p->columns[i].feature].name);
+    }
+    printf("\n");
+}
+
 int cmd_inspect(int argc, char **argv)
 {
     int first = 0;
@@ -148,7 +160,8 @@ int cmd_inspect(int argc, char **argv)
         for (size_t i = 0; i < b->n_attributes; i++) {
             printf(" %s", b->attributes[i].name);
         }
-        printf("\n");
+        printf("\npopular      %s\n", b->popular != NULL ? "all items, by training events" : "not there");
+        print_profiles(&b->profiles, &b->schema.towers[SIDE_USER]);
         print_tower(&b->schema.towers[SIDE_USER], "user");
         print_tower(&b->schema.towers[SIDE_ITEM], "item");
         print_members("index", json_object_get(b->manifest, "index"));

@@ -63,26 +63,28 @@ static int parse_options(int argc, char **argv, struct options *o)
         return command_usage("embed", "one bundle and --side are needed");
     }
     if (o->input == NULL && o->side == SIDE_USER) {
-        return command_usage("embed", "--input is needed for users: a bundle does not hold them");
+        return command_usage("embed", "--input is needed for users: which ones, and what is known of them");
     }
     o->bundle = argv[optind];
     return -1;
 }
 
-static int add_line(struct feature_rows *rows, const char *line, size_t n, struct value_scratch *scratch, struct err *e)
+static int add_line(struct feature_rows *rows, const struct profiles *profiles, const char *line, size_t n,
+                    struct value_scratch *scratch, struct err *e)
 {
+    bool used;
     json_error_t error;
     char pointer[256] = "";
     json_t *object = json_loadb(line, n, JSON_REJECT_DUPLICATES, &error);
     if (object == NULL) {
         return err_set(e, "not JSON: %s", error.text);
     }
-    int result = features_add_json(rows, object, scratch, pointer, sizeof pointer, e);
+    int result = profiles_add_json(profiles, rows, object, scratch, pointer, sizeof pointer, &used, e);
     json_decref(object);
     return result < 0 && pointer[0] != '\0' ? err_prefix(e, "%s", pointer) : result;
 }
 
-static int read_lines(struct feature_rows *rows, const char *path, struct err *e)
+static int read_lines(struct feature_rows *rows, const struct profiles *profiles, const char *path, struct err *e)
 {
     FILE *file = fopen(path, "re");
     struct value_scratch scratch = {0};
@@ -99,7 +101,7 @@ static int read_lines(struct feature_rows *rows, const char *path, struct err *e
         if (n > LINE_LIMIT) {
             result = err_set(e, "longer than %d bytes", LINE_LIMIT);
         } else if (strspn(line, " \t\r\n") < (size_t)n) {
-            result = add_line(rows, line, (size_t)n, &scratch, e);
+            result = add_line(rows, profiles, line, (size_t)n, &scratch, e);
         }
     }
     if (result < 0) {
@@ -177,6 +179,7 @@ static int write_vectors(const char *path, const struct strtab *ids, const float
 
 static int embed_input(const struct bundle *b, const struct options *o, struct err *e)
 {
+    static const struct profiles none;
     const struct tower *tower = &b->towers[o->side];
     struct feature_rows rows;
     struct tower_pass pass = {0};
@@ -185,7 +188,8 @@ static int embed_input(const struct bundle *b, const struct options *o, struct e
     if (feature_rows_init(&rows, tower->spec) < 0) {
         return err_nomem(e);
     }
-    if (read_lines(&rows, o->input, e) < 0 || tower_pass_init(&pass, tower->spec, 256, e) < 0) {
+    if (read_lines(&rows, o->side == SIDE_USER ? &b->profiles : &none, o->input, e) < 0 ||
+        tower_pass_init(&pass, tower->spec, 256, e) < 0) {
         goto out;
     }
     vectors = mem_array(rows.n * b->dim, sizeof *vectors);

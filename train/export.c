@@ -19,6 +19,7 @@
 #include "core/topk.h"
 #include "core/vecmath.h"
 #include "train/attributes.h"
+#include "train/export_profiles.h"
 
 enum { PROBES = 16, PROBE_K = 10 };
 
@@ -55,6 +56,30 @@ static int export_vocabularies(struct bundle_writer *w, const struct schema *s, 
         }
     }
     return 0;
+}
+
+static int compare_popular(const void *a, const void *b)
+{
+    const struct bundle_popular *x = a;
+    const struct bundle_popular *y = b;
+    return x->events != y->events ? (x->events < y->events) - (x->events > y->events)
+                                  : (x->row > y->row) - (x->row < y->row);
+}
+
+/* Items by train events, equal ones by id. */
+static int export_popular(struct bundle_writer *w, const struct dataset *d, struct err *e)
+{
+    struct bundle_popular *list = mem_array(d->n_items, sizeof *list);
+    if (list == NULL) {
+        return err_nomem(e);
+    }
+    for (size_t i = 0; i < d->n_items; i++) {
+        list[i] = (struct bundle_popular){(uint32_t)i, d->item_count[i]};
+    }
+    qsort(list, d->n_items, sizeof *list, compare_popular);
+    int result = bundle_writer_put(w, "items/popular.u32", list, d->n_items * sizeof *list, e);
+    mem_free(list);
+    return result;
 }
 
 static int export_weights(struct bundle_writer *w, const struct model *m, struct err *e)
@@ -137,6 +162,21 @@ static int make_requests(const struct export *x, const uint32_t *users, size_t n
     return attributes_of_users(x->config, d, users, n, requests, e);
 }
 
+/* With profiles, half of the users are only named. */
+static int name_users(const struct export *x, const uint32_t *users, size_t n, json_t **requests, struct err *e)
+{
+    for (size_t i = 1; x->config->output.user_profiles && i < n; i += 2) {
+        size_t length;
+        const char *id = strtab_get(&x->d->user_ids, users[i], &length);
+        json_decref(requests[i]);
+        requests[i] = json_pack("{s:s%}", profiles_key(x->config), id, length);
+        if (requests[i] == NULL) {
+            return err_nomem(e);
+        }
+    }
+    return 0;
+}
+
 static int append_probe(const struct export *x, json_t *list, json_t *request, const float *vector, struct err *e)
 {
     const struct dataset *d = x->d;
@@ -202,7 +242,8 @@ static int export_probes(struct bundle_writer *w, const struct export *x, struct
         err_nomem(e);
         goto out;
     }
-    if (make_requests(x, users, n, requests, e) < 0 || tower_ranker_vectors(x->users, 0, users, n, vectors, e) < 0) {
+    if (make_requests(x, users, n, requests, e) < 0 || name_users(x, users, n, requests, e) < 0 ||
+        tower_ranker_vectors(x->users, 0, users, n, vectors, e) < 0) {
         goto out;
     }
     for (size_t i = 0; i < n; i++) {
@@ -293,14 +334,14 @@ static json_t *data_to_json(const struct train_config *c)
                      "columns_users", names_to_json(header ? NULL : c->data.columns_users));
 }
 
-static json_t *make_manifest(const struct export *x, json_t *attributes, struct err *e)
+static json_t *make_manifest(const struct export *x, json_t *attributes, json_t *profiles, struct err *e)
 {
     const struct schema *s = &x->d->schema;
     json_t *manifest =
-        json_pack("{s:o, s:o, s:O, s:O, s:{s:I, s:i}, s:O, s:O, s:O, s:s}", "schema", schema_to_json(s), "data",
+        json_pack("{s:o, s:o, s:O, s:O, s:{s:I, s:i}, s:O, s:O, s:O, s:s, s:O*}", "schema", schema_to_json(s), "data",
                   data_to_json(x->config), "attributes", attributes, "index", x->index_record, "items", "count",
                   (json_int_t)x->d->n_items, "dim", (int)s->towers[SIDE_ITEM].output_dim, "metrics", x->metrics,
-                  "baselines", x->baselines, "train", x->train, "config", x->config->text);
+                  "baselines", x->baselines, "train", x->train, "config", x->config->text, "users", profiles);
     if (manifest == NULL) {
         err_nomem(e);
     }
@@ -311,6 +352,7 @@ char *export_bundle(const struct export *x, struct err *e)
 {
     size_t dim = x->d->schema.towers[SIDE_ITEM].output_dim;
     json_t *attributes = json_array();
+    json_t *profiles = NULL;
     json_t *manifest = NULL;
     char *path = NULL;
     struct bundle_writer *w = bundle_writer_new(x->config->output.dir, e);
@@ -318,11 +360,16 @@ char *export_bundle(const struct export *x, struct err *e)
         w != NULL && export_weights(w, x->model, e) == 0 && export_vocabularies(w, &x->d->schema, e) == 0 &&
         export_strings(w, "items/ids.strings", &x->d->item_ids, e) == 0 &&
         bundle_writer_put(w, "items/vectors.f32", x->item_vectors, x->d->n_items * dim * sizeof(float), e) == 0 &&
+        export_popular(w, x->d, e) == 0 &&
         bundle_writer_put(w, "queries.f32", x->queries, x->n_queries * dim * sizeof(float), e) == 0 &&
         attributes_export(w, x->config, x->d, attributes, e) == 0 &&
         export_index(w, x->index, x->index_record, e) == 0 && export_probes(w, x, e) == 0;
+    if (written && x->config->output.user_profiles) {
+        profiles = profiles_export(w, x->config, x->d, e);
+        written = profiles != NULL;
+    }
     if (written) {
-        manifest = make_manifest(x, attributes, e);
+        manifest = make_manifest(x, attributes, profiles, e);
     }
     if (manifest != NULL && bundle_writer_finish(w, manifest, &path, e) == 0 &&
         publish_current(x->config->output.dir, path, e) < 0) {
@@ -330,6 +377,7 @@ char *export_bundle(const struct export *x, struct err *e)
         path = NULL;
     }
     json_decref(manifest);
+    json_decref(profiles);
     json_decref(attributes);
     bundle_writer_free(w);
     return path;

@@ -38,7 +38,7 @@ def expect_401(answer, error=""):
 
 def test_who_may_ask_for_what(serve, world, files):
     daemon = serve(world.model_a, *files(f"# two\n{PUBLIC}\n{OTHER}"))
-    for path in ("/recall", "/similar", "/embed", "/items"):
+    for path in ("/recall", "/similar", "/score", "/embed", "/items"):
         expect_401(daemon.post(path, BODY))
         expect_401(daemon.post(path, BODY, headers=bearer("not-a-token-at-all")), ', error="invalid_token"')
         expect_401(daemon.post(path, BODY, headers=bearer(PUBLIC + "x")), ', error="invalid_token"')
@@ -124,3 +124,20 @@ def test_tokens_beside_open_admin_paths_must_be_meant(start, world, files):
     daemon = start(*arguments, "--set", "admin.without_tokens=true")
     assert daemon.get("/model").status == 200 and daemon.post("/recall", BODY).status == 401
     start(*arguments, "--set", "admin.listen=127.0.0.1:0")
+
+
+def test_what_is_not_allowed_waits_for_nothing(serve, world, files):
+    """A long batch without a token is neither queued nor counted as refused for want of room, nor unpacked."""
+    daemon = serve(world.model_a, *files(), "--workers", 1, "--set", "limits.batch=1000", "--set", "limits.slow_queue=1")
+    body = {"requests": [{"user": {"user_id": str(i)}, "k": 100} for i in range(1000)]}
+    for headers in ({}, {"Content-Encoding": "gzip"}):
+        for _ in range(5):
+            expect_401(daemon.post("/recall", body, headers=headers))
+    expect_401(daemon.post("/score", {"user": {}, "items": ["1"]}))
+    expect_401(daemon.post("/items", {"items": [{"id": "x"}] * 1000}))
+    text = daemon.get("/metrics", headers=bearer(ADMIN)).body.decode()
+    assert harness.metric(text, "recalld_slow_requests_total") == 0 and harness.metric(text, "recalld_shed_requests_total") == 0
+    answer = daemon.post("/recall", body, headers=bearer(PUBLIC))
+    assert answer.status == 200 and len(answer.json["results"]) == 1000
+    assert daemon.post("/score", {"user": {"user_id": "1"}, "items": ["1"]}, headers=bearer(PUBLIC)).status == 200
+    assert harness.metric(daemon.get("/metrics", headers=bearer(ADMIN)).body.decode(), "recalld_slow_requests_total") == 1

@@ -60,6 +60,14 @@ REFUSED = [
     ("/recall", {"user": USER, "search": {"nprobe": 3}}, 400, "unknown-field", "/search/nprobe"),
     ("/recall", {"user": USER, "fields": "category"}, 400, "invalid-field", "/fields"),
     ("/recall", {"user": USER, "fields": ["category", "colour"]}, 400, "invalid-field", "/fields/1"),
+    ("/recall", {"user": USER, "max_per": 3}, 400, "invalid-field", "/max_per"),
+    ("/recall", {"user": USER, "max_per": {"colour": 3}}, 400, "invalid-field", "/max_per/colour"),
+    ("/recall", {"user": USER, "max_per": {"category": 0}}, 400, "invalid-field", "/max_per/category"),
+    ("/recall", {"user": USER, "max_per": {"category": "3"}}, 400, "invalid-field", "/max_per/category"),
+    ("/recall", {"user": USER, "max_per": {f"a{i}": 1 for i in range(9)}}, 400, "limit-exceeded", "/max_per"),
+    ("/recall", {"requests": [{"user": USER, "max_per": {"x": 1}}]}, 400, "invalid-field", "/requests/0/max_per/x"),
+    ("/similar", {"item": "1", "max_per": []}, 400, "invalid-field", "/max_per"),
+    ("/score", {"user": USER, "items": [], "max_per": {}}, 400, "unknown-field", "/max_per"),
     ("/recall", {"user": USER, "item": "1"}, 400, "unknown-field", "/item"),
     ("/recall", {"requests": {}}, 400, "invalid-field", "/requests"),
     ("/recall", {"requests": []}, 400, "invalid-field", "/requests"),
@@ -78,6 +86,15 @@ REFUSED = [
     ("/similar", {"item": "1", "k": 0}, 400, "invalid-field", "/k"),
     ("/similar", {"item": "1", "user": {}}, 400, "unknown-field", "/user"),
     ("/similar", {"item": "1", "requests": []}, 400, "unknown-field", "/requests"),
+    ("/score", {"items": ["1"]}, 400, "missing-field", "/user"),
+    ("/score", {"user": USER}, 400, "missing-field", "/items"),
+    ("/score", {"user": USER, "items": "1"}, 400, "invalid-field", "/items"),
+    ("/score", {"user": USER, "items": ["1", 2.5]}, 400, "invalid-field", "/items/1"),
+    ("/score", {"user": USER, "items": [1] * 10001}, 400, "limit-exceeded", "/items"),
+    ("/score", {"user": {"age": "x"}, "items": []}, 400, "invalid-field", "/user/age"),
+    ("/score", {"user": USER, "items": [], "fields": ["colour"]}, 400, "invalid-field", "/fields/0"),
+    ("/score", {"user": USER, "items": [], "k": 5}, 400, "unknown-field", "/k"),
+    ("/score", {"requests": []}, 400, "unknown-field", "/requests"),
     ("/embed", {}, 400, "missing-field", None),
     ("/embed", {"user": {}, "item": {}}, 400, "invalid-field", None),
     ("/embed", {"user": {}, "k": 3}, 400, "unknown-field", "/k"),
@@ -116,7 +133,7 @@ def test_refused(server, path, body, status, slug, pointer):
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "BREW"])
-@pytest.mark.parametrize("path", ["/recall", "/similar", "/embed"])
+@pytest.mark.parametrize("path", ["/recall", "/similar", "/score", "/embed"])
 def test_wrong_method_on_post(server, method, path):
     answer = server.call(method, path)
     assert answer.status == 405
@@ -153,13 +170,16 @@ def test_every_prefix_of_a_body_is_answered(server):
 
 def test_limits_come_from_the_configuration(serve, world):
     daemon = serve(world.model_a, "--set", "limits.k=10", "--set", "limits.batch=2", "--set", "limits.exclude=3",
-                   "--set", "limits.list=2", "--set", "limits.effort=50", "--set", "limits.body=2KiB")
+                   "--set", "limits.list=2", "--set", "limits.effort=50", "--set", "limits.body=2KiB",
+                   "--set", "limits.score=2")
     assert len(daemon.post("/recall", {"user": USER}).json["items"]) == 10  # the default k obeys the limit, too
     check(daemon.post("/recall", {"user": USER, "k": 11}), 400, "limit-exceeded", "/k")
     check(daemon.post("/recall", {"requests": [{"user": USER}] * 3}), 400, "limit-exceeded", "/requests")
     check(daemon.post("/recall", {"user": USER, "exclude": [1, 2, 3, 4]}), 400, "limit-exceeded", "/exclude")
     check(daemon.post("/recall", {"user": {"topics": ["a", "b", "c"]}}), 400, "limit-exceeded", "/user/topics")
     check(daemon.post("/recall", {"user": USER, "search": {"effort": 51}}), 400, "limit-exceeded", "/search/effort")
+    check(daemon.post("/score", {"user": USER, "items": [1, 2, 3]}), 400, "limit-exceeded", "/items")
+    assert daemon.post("/score", {"user": USER, "items": [1, 2]}).status == 200
     assert daemon.post("/recall", b" " * 2049).status == 413
     assert len(daemon.post("/recall", {"user": USER, "exclude": [1, 2, 3]}).json["items"]) == 10
 

@@ -47,7 +47,7 @@ def test_the_shape_of_an_answer(server, world):
     assert answer.status == 200
     assert answer.headers["Content-Type"] == "application/json"
     body = answer.json
-    assert list(body) == ["model", "items", "complete", "strategy"]
+    assert list(body) == ["model", "items", "complete", "strategy", "degraded", "source", "defaulted"]
     assert body["model"] == world.model_a.name
     assert body["complete"] is True
     assert body["strategy"] in ("ann", "exact")
@@ -146,7 +146,7 @@ def test_batch_answers_as_single_requests_do(server):
     assert len(batch["results"]) == len(requests)
     for request, result in zip(requests, batch["results"]):
         single = server.post("/recall", request).json
-        assert list(result) == ["items", "complete", "strategy"]
+        assert list(result) == ["items", "complete", "strategy", "degraded", "source", "defaulted"]
         assert [item["id"] for item in result["items"]] == [item["id"] for item in single["items"]]
         for a, b in zip(result["items"], single["items"]):
             assert abs(a["score"] - b["score"]) < 1e-5
@@ -185,7 +185,7 @@ def test_ids_may_be_numbers(server):
 
 def test_similar(server, vectors):
     answer = server.post("/similar", {"item": "7", "k": 20, "search": {"exact": True}, "fields": ["title"]}).json
-    assert list(answer) == ["model", "items", "complete", "strategy"]
+    assert list(answer) == ["model", "items", "complete", "strategy", "degraded"]
     names = [item["id"] for item in answer["items"]]
     assert len(names) == 20 and "7" not in names
     wanted = sorted(((-dot(vectors["7"], v), name.encode()) for name, v in vectors.items() if name != "7"))[:20]

@@ -337,3 +337,61 @@ def test_settings_change_under_load(serve, world, start, tmp_path, window, load)
             configuration.write(f"exclude: {turn % 3 * 1000}, k: {100 + turn % 4 * 500}, request_timeout: {1 + turn % 2}s")
             daemon.reload()
     assert asking.wrong == []
+
+
+class SlowLoad(harness.Askers):
+    """Requests of one user, and batches, which are computed on the slow lane: each is answered whole, or refused with 503."""
+
+    def __init__(self, daemon, bodies, threads=2):
+        super().__init__(threads * len(bodies))
+        self.daemon, self.bodies = daemon, bodies * threads
+        self.wrong, self.counts = [], {}
+
+    def ask(self):
+        body = self.bodies.pop()
+        users = len(body.get("requests", [body]))
+        text = json.dumps(body)
+        connection = self.daemon.connect()
+        while not self.stop.is_set():
+            answer = connection.call("POST", "/recall", text)
+            if answer.status == 200 and len(answer.json.get("results", [answer.json])) == users:
+                self.counts[users] = self.counts.get(users, 0) + 1
+            elif answer.status != 503:
+                self.wrong.append(answer.body[:500])
+        connection.close()
+
+
+def test_settings_change_while_slow_lanes_compute(start, world, tmp_path):
+    users = 100 if harness.SANITIZED else 1000
+    one = {"user": {"user_id": "1"}, "exclude": ["1", "2"], "k": 100}
+    many = {"requests": [{**one, "user": {"user_id": str(i)}} for i in range(users)]}
+    configuration = Configuration(tmp_path / "recalld.yaml", world.model_a)
+    configuration.write(f"batch: {users}")
+    daemon = start("-c", configuration.path, "--workers", 2)
+    with SlowLoad(daemon, [one, many]) as load:
+        for turn in range(30):
+            limits = [f"batch: {users}", f"exclude: {2 + turn % 3 * 1000}", f"k: {100 + turn % 4 * 500}",
+                      f"list: {100 + turn}", f"queue: {1 + turn % 3}", f"slow_queue: {1 + turn % 2}", f"timeout: {10 + turn % 2}s"]
+            configuration.write(", ".join(limits), f"timeout: {8 + turn % 2}s\ndegrade: {{wait: {1 + turn % 5}ms, recall: 0.{5 + turn % 5}}}\n"
+                                                   f"gzip: {{responses: {str(turn % 2 == 0).lower()}}}\n",
+                                bundle=world.model_b if turn % 4 == 3 else world.model_a)
+            assert daemon.reload()["reload"]["last_error"] is None
+    assert load.wrong == []
+    assert load.counts.get(1, 0) > 0 and load.counts.get(users, 0) > 0, load.counts
+    assert harness.metric(daemon.get("/metrics").body.decode(), "recalld_slow_requests_total") > 0
+
+
+def test_slow_lanes_go_by_new_limits(start, world, tmp_path):
+    """A lane that has begun, and one that has not, go by the new limits."""
+    configuration = Configuration(tmp_path / "recalld.yaml", world.model_a)
+    configuration.write("batch: 1000, timeout: 5s")
+    daemon = start("-c", configuration.path, "--workers", 1)
+    body = {"requests": [{"user": {"user_id": str(i)}, "k": 40} for i in range(1000)], "timeout_ms": 4000}
+    for most in (39, 40, 38):
+        configuration.write(f"batch: 1000, timeout: 4s, k: {most}")
+        daemon.reload()
+        answer = daemon.post("/recall", body)
+        assert answer.status == (200 if most == 40 else 400), answer.body[:200]
+    configuration.write("batch: 1000, timeout: 3s")
+    daemon.reload()
+    assert daemon.post("/recall", body).json["pointer"] == "/timeout_ms"

@@ -1,5 +1,6 @@
 """TLS: answers as without it, certificates that are replaced, and clients that are slow, rude or no clients of TLS at all."""
 
+import gzip
 import json
 import os
 import random
@@ -491,3 +492,30 @@ def test_tls_on_a_unix_socket(start, world, pki, first, tmp_path):
     path = tmp_path / "recalld.sock"
     daemon = start("--bundle", world.model_a, "--listen", f"unix:{path}", *options(first), tls=pki.trust(first[0]))
     assert daemon.post("/recall", BODY).status == 200
+
+
+def test_packed_answers_of_the_slow_lane(secure, server):
+    daemon = secure("--set", "gzip.responses=true", "--set", "limits.batch=1000", "--workers", 1)
+    body = {"requests": [{"user": {"user_id": str(i)}, "k": 50} for i in range(1000)]}
+    plain = daemon.post("/recall", body)
+    assert plain.status == 200 and len(plain.json["results"]) == 1000 and "Content-Encoding" not in plain.headers
+    text = gzip.compress(json.dumps(body).encode())
+    connection = daemon.connect()
+    for _ in range(3):
+        answer = connection.call("POST", "/recall", text, {"Accept-Encoding": "gzip", "Content-Encoding": "gzip"})
+        assert answer.status == 200 and answer.headers["Content-Encoding"] == "gzip"
+        assert answer.headers["Vary"] == "Accept-Encoding"
+        assert len(answer.body) < len(plain.body) / 2 and gzip.decompress(answer.body) == plain.body
+        assert connection.call("GET", "/healthz").status == 200
+    connection.close()
+    assert harness.metric(daemon.get("/metrics").body.decode(), "recalld_slow_requests_total") == 4
+    alone = server.post("/recall", body["requests"][0]).json
+    assert [item["id"] for item in plain.json["results"][0]["items"]] == [item["id"] for item in alone["items"]]
+
+
+def test_small_packed_bodies_that_unpack_to_long_ones_are_slow(secure):
+    daemon = secure("--workers", 1)
+    body = json.dumps({"user": {"user_id": "1"}, "k": 5}).encode() + b" " * 20000
+    answer = daemon.call("POST", "/recall", gzip.compress(body), {"Content-Encoding": "gzip"})
+    assert answer.status == 200 and len(answer.json["items"]) == 5
+    assert harness.metric(daemon.get("/metrics").body.decode(), "recalld_slow_requests_total") == 1

@@ -1,6 +1,6 @@
 /*
  * libFuzzer entry for delimited text. The first byte chooses the delimiter and the chunk size, the rest is the file:
- * plain, gzip or zstd, as it happens. Whatever the chunks, rows and bad rows must be the same; lines never fall; every
+ * plain, gzip or zstd, as it happens. Whatever the chunks, rows and bad rows of a good file must be the same; lines never fall; every
  * field lies in readable memory; and each row has as many fields as there are columns.
  */
 #include <stdint.h>
@@ -69,6 +69,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct outcome whole = read_all(path, o);
     o.chunk = 1 + (data[0] >> 4);
     struct outcome pieces = read_all(path, o);
-    check(whole.end == pieces.end && whole.rows == pieces.rows && whole.bad == pieces.bad && whole.hash == pieces.hash);
+    check(whole.end == pieces.end);
+    if (whole.end == 0) { /* damage in a compressed file is seen before or after the rows in front of it */
+        check(whole.rows == pieces.rows && whole.bad == pieces.bad && whole.hash == pieces.hash);
+    }
     return 0;
 }

@@ -136,7 +136,7 @@ static void world_vectors(struct world *w)
 
 static void world_index(struct world *w, const char *directory)
 {
-    char path[4096];
+    char path[4096 + 8];
     struct err e = ERR_INIT;
     struct file_map map;
     struct ann_vectors v = {w->data, w->n, w->dim};

@@ -699,9 +699,47 @@ static void short_memory(void **state)
     ann_free(index);
 }
 
+/* Scores by ann_score are those of an exact search, to the bit, in any order, of rows given and added. */
+static void test_scores_of_named_rows(void **state)
+{
+    (void)state;
+    struct err e = ERR_INIT;
+    struct ann *index = build_with_room("native", &v, ROOM);
+    add(index, fresh, ROOM / 2);
+    struct ann_workspace *ws = ann_workspace_new(index, MOST, &e);
+    struct scored *hits = mem_array(MOST, sizeof *hits);
+    struct scored *picked = mem_array(MOST, sizeof *picked);
+    for (size_t q = 0; q < 10; q++) {
+        struct ann_answer answer;
+        const struct ann_query query = {.vector = queries + q * DIM, .k = MOST, .exact = true, .min_score = -INFINITY};
+        assert_int_equal(ann_search(index, ws, &query, hits, &answer, &e), 0);
+        assert_int_equal(answer.n, ROWS + ROOM / 2);
+        for (size_t i = answer.n; i > 1; i--) {
+            size_t j = rng_below(&rng, (uint32_t)i);
+            struct scored other = hits[i - 1];
+            hits[i - 1] = hits[j];
+            hits[j] = other;
+        }
+        for (size_t i = 0; i < answer.n; i++) {
+            picked[i].row = i % 7 == 3 ? ANN_NO_ROW : hits[i].row;
+        }
+        ann_score(index, query.vector, picked, answer.n);
+        for (size_t i = 0; i < answer.n; i++) {
+            assert_int_equal(picked[i].row, i % 7 == 3 ? ANN_NO_ROW : hits[i].row);
+            assert_true(i % 7 == 3 ? isnan(picked[i].score) : picked[i].score == hits[i].score);
+        }
+    }
+    ann_score(index, queries, picked, 0);
+    mem_free(hits);
+    mem_free(picked);
+    ann_workspace_free(ws);
+    ann_free(index);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_scores_of_named_rows),
         cmocka_unit_test(engines_answer_as_the_oracle),
         cmocka_unit_test(batches_see_changes),
         cmocka_unit_test(recall_stays),

@@ -93,6 +93,19 @@ static void test_sets(void **state)
     serve_config_free(c);
 }
 
+/* Keys are checked as those of a file are: a byte that begins a longer character than there is must not be followed. */
+static void test_set_keys_are_text(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"\xf5=1", "limits.\xf0=1", "\xc3.k=1", "\xed\xa0\x80=1"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct buf problems = BUF_INIT;
+        assert_null(serve_config_load(NULL, &bad[i], 1, &problems));
+        assert_non_null(strstr(problems.data, "the key is not a text in UTF-8"));
+        buf_release(&problems);
+    }
+}
+
 static void test_addresses(void **state)
 {
     (void)state;
@@ -282,9 +295,11 @@ static void test_keep(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),  cmocka_unit_test(test_file),        cmocka_unit_test(test_sets),
-        cmocka_unit_test(test_addresses), cmocka_unit_test(test_problems),    cmocka_unit_test(test_dump),
-        cmocka_unit_test(test_memory),    cmocka_unit_test(test_memory_dump), cmocka_unit_test(test_keep),
+        cmocka_unit_test(test_defaults), cmocka_unit_test(test_file),
+        cmocka_unit_test(test_sets),     cmocka_unit_test(test_addresses),
+        cmocka_unit_test(test_problems), cmocka_unit_test(test_dump),
+        cmocka_unit_test(test_memory),   cmocka_unit_test(test_memory_dump),
+        cmocka_unit_test(test_keep),     cmocka_unit_test(test_set_keys_are_text),
     };
     return cmocka_run_group_tests(tests, enter_directory, leave_directory);
 }

@@ -1,6 +1,8 @@
 #include "tests/unit/core/support.h"
 
+#include <jansson.h>
 #include <math.h>
+#include <stdlib.h>
 
 #include "core/attribute_index.h"
 #include "core/buf.h"
@@ -158,6 +160,44 @@ static void short_memory(void **state)
     buf_release(&block);
 }
 
+static void *no_malloc(size_t n)
+{
+    (void)n;
+    return NULL;
+}
+
+/* As jansson writes them, but without memory, of which jansson needs some. */
+static void texts_of_values(void **state)
+{
+    (void)state;
+    static const double numbers[] = {
+        0.0,  -0.0, 1.0,   -7.0,  0.1,    2.5,    1e15,  123456789012345678.0,   1e20, 1e-5,
+        1e-7, 1e17, 1e100, 1e-10, 1e-300, 5e-324, 1e308, -1.7976931348623157e308};
+    uint64_t seed = 3;
+    for (size_t i = 0; i < 20000; i++) {
+        char room[ATTRIBUTE_TEXT_MAX];
+        char wanted[ATTRIBUTE_TEXT_MAX];
+        double number = i < sizeof numbers / sizeof *numbers ? numbers[i] : 0.0;
+        for (; number == 0.0 && i >= sizeof numbers / sizeof *numbers;) {
+            seed = seed * 6364136223846793005u + 1442695040888963407u;
+            memcpy(&number, &seed, sizeof number);
+            number = isfinite(number) ? number : 0.0;
+        }
+        json_t *value = i % 3 == 2 ? json_integer((json_int_t)seed) : json_real(number);
+        size_t n = json_dumpb(value, wanted, sizeof wanted, JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
+        json_set_alloc_funcs(no_malloc, free);
+        struct span text = attribute_value_text(value, room);
+        json_set_alloc_funcs(malloc, free);
+        assert_int_equal(text.length, n);
+        assert_memory_equal(text.text, wanted, n);
+        json_decref(value);
+    }
+    char room[ATTRIBUTE_TEXT_MAX];
+    assert_string_equal(attribute_value_text(json_true(), room).text, "true");
+    assert_string_equal(attribute_value_text(json_false(), room).text, "false");
+    assert_null(attribute_value_text(json_null(), room).text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -166,6 +206,7 @@ int main(void)
         cmocka_unit_test(what_is_no_json_is_named),
         cmocka_unit_test(random_columns),
         cmocka_unit_test(short_memory),
+        cmocka_unit_test(texts_of_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

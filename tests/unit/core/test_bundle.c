@@ -11,14 +11,19 @@
 #include "core/topk.h"
 #include "core/vecmath.h"
 
-enum { ITEMS = 5, DIM = 4, PROBES = 3, MANIFEST_ZEROS = FILE_SHA256_HEX - 1 };
+enum { ITEMS = 5, DIM = 4, PROBES = 4, USERS = 2, MANIFEST_ZEROS = FILE_SHA256_HEX - 1 };
 
 static const char *const probe_users[PROBES] = {
     "{\"user_id\":\"42\",\"city\":\"oslo\",\"topics\":\"news|art\",\"age\":33,\"history\":[\"10\",\"30\"]}",
     "{\"user_id\":\"stranger\",\"hashed\":\"x\",\"tags\":\"a,b\",\"gender\":\"f\",\"flags\":[\"a\",\"zz\"],\"spend\":"
     "12.5}",
     "{}",
+    "{\"user_id\":\"ann\",\"gender\":\"f\"}",
 };
+
+/* What the last of them says with its profile. */
+static const char ann[] = "{\"user_id\":\"ann\",\"gender\":\"f\",\"city\":\"paris\",\"age\":25,\"topics\":\"art\","
+                          "\"history\":[\"30\",\"x\",\"20\"]}";
 
 /* The files of a bundle, besides the manifest. */
 static const char *const files[] = {
@@ -36,6 +41,12 @@ static const char *const files[] = {
     "items/attributes/title.strings",
     "items/attributes/x..y.strings",
     "index/faiss.index",
+    "items/popular.u32",
+    "users/ids.strings",
+    "users/features/city.i32",
+    "users/features/age.f32",
+    "users/features/topics.bags",
+    "users/features/history.bags",
     "probes.json",
 };
 enum { FILES = sizeof files / sizeof *files };
@@ -172,7 +183,7 @@ static void put_probes(const char *dir, const struct schema *s, const float *ite
     assert_int_equal(feature_rows_init(&rows, t.spec), 0);
     json_t *list = json_array();
     for (int i = 0; i < PROBES; i++) {
-        json_t *user = json_loads(probe_users[i], 0, NULL);
+        json_t *user = json_loads(i == PROBES - 1 ? ann : probe_users[i], 0, NULL);
         check_ok(&e, features_add_json(&rows, user, &values, pointer, sizeof pointer, &e));
         json_decref(user);
     }
@@ -223,10 +234,31 @@ static json_t *new_manifest(const struct schema *s)
     for (size_t i = 0; i < FILES; i++) {
         json_object_set_new(listed, files[i], json_null());
     }
-    return json_pack("{s:i, s:s, s:o, s:o, s:[s, s], s:{s:s, s:s, s:s, s:i}, s:s}", "format", BUNDLE_FORMAT, "version",
-                     "20261124T133009Z-test", "schema", schema_to_json(s), "files", listed, "attributes", "title",
-                     "x..y", "index", "engine", "faiss", "factory", "HNSW32", "file", "index/faiss.index", "effort", 64,
-                     "config", "features: [{name: \"fingerprint\"}]");
+    return json_pack("{s:i, s:s, s:o, s:o, s:[s, s], s:{s:s, s:s, s:s, s:i}, s:s, s:{s:s, s:[ssss]}}", "format",
+                     BUNDLE_FORMAT, "version", "20261124T133009Z-test", "schema", schema_to_json(s), "files", listed,
+                     "attributes", "title", "x..y", "index", "engine", "faiss", "factory", "HNSW32", "file",
+                     "index/faiss.index", "effort", 64, "config", "features: [{name: \"fingerprint\"}]", "users", "key",
+                     "user_id", "features", "city", "age", "topics", "history");
+}
+
+/* Profiles of ann and bob, about whom nothing is known but one item. */
+static void put_profiles(const char *dir)
+{
+    const float age[USERS] = {-1.5f, NAN};
+    const int32_t city[USERS] = {3, SCHEMA_MISSING};
+    const struct {
+        uint64_t start[USERS + 1];
+        int32_t values[2];
+    } topics = {{0, 1, 2}, {2, 0}}, history = {{0, 3, 4}, {4, 0}};
+    const int32_t more[2] = {3, 0};
+    char bags[sizeof history + sizeof more];
+    memcpy(bags, &history, sizeof history);
+    memcpy(bags + sizeof history, more, sizeof more);
+    put_strings(dir, "users/ids.strings", (const char *const[]){"ann", "bob"}, USERS);
+    put(dir, "users/features/city.i32", city, sizeof city);
+    put(dir, "users/features/age.f32", age, sizeof age);
+    put(dir, "users/features/topics.bags", &topics, sizeof topics);
+    put(dir, "users/features/history.bags", bags, sizeof bags);
 }
 
 /* Makes a complete, valid bundle; another seed gives other weights, items and index. */
@@ -237,8 +269,8 @@ static void make_bundle(const char *dir, const char *schema, uint64_t seed)
     struct rng r;
     rng_seed(&r, seed, 30);
     check_ok(&e, dir_remove_tree(scratch(dir), &e));
-    const char *const folders[] = {"vocab", "items/attributes", "index"};
-    for (int i = 0; i < 3; i++) {
+    const char *const folders[] = {"vocab", "items/attributes", "index", "users/features"};
+    for (int i = 0; i < 4; i++) {
         check_ok(&e, dir_create(in(dir, folders[i]), &e));
     }
     model_init(&m, schema);
@@ -260,6 +292,9 @@ static void make_bundle(const char *dir, const char *schema, uint64_t seed)
                 ITEMS);
     uint64_t index = rng_u64(&r);
     put(dir, "index/faiss.index", &index, sizeof index);
+    const struct bundle_popular popular[ITEMS] = {{3, 9}, {0, 4}, {1, 4}, {4, 4}, {2, 0}};
+    put(dir, "items/popular.u32", popular, sizeof popular);
+    put_profiles(dir);
     put_probes(dir, &m.schema, items);
     seal(dir, new_manifest(&m.schema));
     model_release(&m);
@@ -504,6 +539,20 @@ static void bad_members_are_refused(void **state)
         {"index>effort", "\"64\"", "\"effort\""},
         {"index>effort", "-1", "\"effort\""},
         {"index>effort", "3000000000", "\"effort\""},
+        {"users", "[]", "users: must have a \"key\""},
+        {"users>key", NULL, "\"key\""},
+        {"users>key", "\"\"", "\"key\""},
+        {"users>key", "\"a/b\"", "\"key\""},
+        {"users>key", "\"city\"", "features[0]"},
+        {"users>features", NULL, "\"features\""},
+        {"users>features", "[5]", "features[0]"},
+        {"users>features", "[\"age\",\"price\"]", "features[1]"},
+        {"users>features", "[\"user_id\"]", "features[0]"},
+        {"users>features", "[\"age\",\"city\",\"age\"]", "features[2]: age is there twice"},
+        {"users>features", "[\"spend\"]", "does not list users/features/spend.f32"},
+        {"users>features", "[\"age\"]", "probes.json"},
+        {"files>users/ids.strings", NULL, "users/ids.strings"},
+        {"files>users/features/age.f32", NULL, "users/features/age.f32"},
         {"files>probes.json", NULL, "probes.json"},
         {"files>items/ids.strings", NULL, "items/ids.strings"},
         {"files>items/vectors.f32", NULL, "items/vectors.f32"},
@@ -731,6 +780,71 @@ static void contents_must_agree(void **state)
     check_opens("c");
 }
 
+static void check_bags(const uint64_t *start, size_t n_starts, const int32_t *values, size_t n, const char *words)
+{
+    char bytes[200];
+    memcpy(bytes, start, n_starts * sizeof *start);
+    memcpy(bytes + n_starts * sizeof *start, values, n * sizeof *values);
+    check_replaced("users/features/history.bags", bytes, n_starts * sizeof *start + n * sizeof *values, words);
+}
+
+static void profiles_must_agree(void **state)
+{
+    (void)state;
+    make_bundle("c", MODEL_JSON("cosine"), 1);
+    const char *const three[] = {"ann", "bob", "eve"};
+    const char *const others[] = {"abe", "bob"};
+    const char *const unsorted[] = {"bob", "ann"};
+    check_strings_replaced("users/ids.strings", three, 3, "users/features/city.i32: 8 bytes, but 3 users make 12");
+    check_strings_replaced("users/ids.strings", unsorted, 2, "users/ids.strings: string table");
+    check_strings_replaced("users/ids.strings", others, 2, "probes.json: /probes/3/vector"); /* nobody knows ann now */
+    const int32_t rows[][2] = {{4, 0}, {-1, 0}, {0, INT32_MAX}, {0, INT32_MIN}};
+    for (size_t i = 0; i < 4; i++) {
+        check_replaced("users/features/city.i32", rows[i], sizeof rows[i], "users/features/city.i32: value");
+    }
+    check_replaced("users/features/city.i32", rows[0], 4, "users/features/city.i32: 4 bytes");
+    const float numbers[][2] = {{10.1f, 0}, {0, -11}, {INFINITY, 0}, {0, -INFINITY}};
+    for (size_t i = 0; i < 4; i++) {
+        check_replaced("users/features/age.f32", numbers[i], sizeof numbers[i], "users/features/age.f32: row");
+    }
+    check_replaced("users/features/age.f32", "", 0, "users/features/age.f32: 0 bytes");
+    const int32_t some[] = {4, 0, 3, 0, 2};
+    check_bags((const uint64_t[]){0, 3, 5}, 3, some, 4, "history.bags: offsets must begin with 0 and end with 4");
+    check_bags((const uint64_t[]){1, 3, 4}, 3, some, 4, "history.bags: offsets must begin with 0");
+    check_bags((const uint64_t[]){0, 5, 4}, 3, some, 4, "history.bags: user 0 has more");
+    check_bags((const uint64_t[]){0, UINT64_MAX, 4}, 3, some, 4, "history.bags: user 0 has more");
+    check_bags((const uint64_t[]){0, 4, 4}, 3, some, 4, "history.bags: user 0 has more than the last 3");
+    check_bags((const uint64_t[]){0, 3}, 2, some, 1, "history.bags: 20 bytes");
+    check_bags((const uint64_t[]){0, 3, 4}, 3, (const int32_t[]){4, 5, 3, 0}, 4, "history.bags: value 1: 5");
+    check_bags((const uint64_t[]){0, 3, 4}, 3, (const int32_t[]){4, 0, 3, SCHEMA_MISSING}, 4,
+               "history.bags: value 3: 1");
+    const uint64_t falling[] = {0, 2, 1};
+    check_replaced("users/features/topics.bags", falling, sizeof falling, "topics.bags: offsets must");
+    check_opens("c");
+}
+
+static void popular_items_are_a_permutation(void **state)
+{
+    (void)state;
+    make_bundle("c", MODEL_JSON("cosine"), 1);
+    const struct {
+        struct bundle_popular list[ITEMS];
+        const char *words;
+    } cases[] = {
+        {{{3, 9}, {0, 4}, {1, 4}, {4, 5}, {2, 0}}, "items/popular.u32: entry 3 has more events"},
+        {{{3, 9}, {0, 4}, {1, 4}, {3, 4}, {2, 0}}, "items/popular.u32: entry 3: row 3"},
+        {{{3, 9}, {0, 4}, {5, 4}, {4, 4}, {2, 0}}, "items/popular.u32: entry 2: row 5"},
+        {{{UINT32_MAX, 9}, {0, 4}, {1, 4}, {4, 4}, {2, 0}}, "items/popular.u32: entry 0: row 4294967295"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        check_replaced("items/popular.u32", cases[i].list, sizeof cases[i].list, cases[i].words);
+    }
+    check_replaced("items/popular.u32", cases[0].list, 8 * (ITEMS - 1),
+                   "items/popular.u32: 32 bytes, but 5 items make 40");
+    check_replaced("items/popular.u32", "", 0, "items/popular.u32: 0 bytes");
+    check_opens("c");
+}
+
 /* Replaces a value inside probes.json: "0/vector/2" style paths into the list of probes. */
 static void check_probe(size_t probe, const char *member, size_t element, const char *key, const char *json,
                         const char *words)
@@ -860,6 +974,8 @@ int main(void)
         cmocka_unit_test(bad_manifest_texts_are_refused),
         cmocka_unit_test(the_word_fingerprint_elsewhere),
         cmocka_unit_test(contents_must_agree),
+        cmocka_unit_test(profiles_must_agree),
+        cmocka_unit_test(popular_items_are_a_permutation),
         cmocka_unit_test(probes_must_match),
         cmocka_unit_test(probes_of_any_length),
         cmocka_unit_test(each_allocation_may_fail),

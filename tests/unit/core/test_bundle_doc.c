@@ -36,6 +36,8 @@ static void the_example_writes_a_bundle(void **state)
     assert_string_equal(b->index_engine, "flat");
     assert_null(b->index_path);
     assert_int_equal(b->n_attributes, 1);
+    assert_int_equal(b->profiles.ids.count, 2);
+    assert_int_equal(b->profiles.n_columns, 1);
     bundle_free(b);
 }
 

@@ -369,7 +369,7 @@ static void objects_and_pointers(void **state)
             struct value_scratch scratch = {0};
             char *pointer = malloc(256);
             assert_non_null(pointer);
-            assert_int_equal(values_from_json(spec, json, values, &scratch, pointer, 256, NULL), -1);
+            assert_int_equal(values_from_json(spec, json, NULL, values, &scratch, pointer, 256, NULL), -1);
             assert_true(strlen(pointer) < 256 && pointer[0] == '/');
             free(pointer);
             value_scratch_release(&scratch);
@@ -565,6 +565,45 @@ static void random_objects(void **state)
     feature_rows_release(&rows);
 }
 
+/* Names of the features of which an object says nothing that the model knows. */
+static void what_is_not_known(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *object;
+        const char *known; /* names, each with a blank behind it */
+    } cases[] = {
+        {"{}", ""},
+        {"{\"user_id\":\"?\",\"city\":\"?\",\"topics\":\"?\",\"gender\":\"?\",\"flags\":[\"?\"],\"history\":[\"?\"]}",
+         ""},
+        {"{\"user_id\":\"\",\"age\":\"\",\"activity\":null,\"tags\":[],\"topics\":\"|\"}", ""},
+        {"{\"user_id\":42,\"topics\":\"?|art\",\"gender\":\"f\",\"history\":[\"?\",\"10\"]}",
+         "user_id topics gender history "},
+        {"{\"hashed\":\"?\",\"tags\":\"?\",\"age\":40,\"spend\":0,\"activity\":-1e9,\"flags\":\"b\"}",
+         "hashed tags age spend activity flags "},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct feature_rows rows;
+        struct value_scratch scratch = {0};
+        struct err e = ERR_INIT;
+        char pointer[256];
+        json_t *object = json_loads(cases[i].object, 0, NULL);
+        assert_int_equal(feature_rows_init(&rows, spec), 0);
+        for (size_t row = 0; row < 2; row++) { /* the second row's lists begin elsewhere */
+            check_ok(&e, features_add_json(&rows, object, &scratch, pointer, sizeof pointer, &e));
+            uint64_t defaulted = feature_rows_defaulted(&rows, row);
+            for (uint32_t f = 0; f < spec->n_features; f++) {
+                char name[SCHEMA_MAX_NAME + 2];
+                snprintf(name, sizeof name, "%s ", spec->features[f].name);
+                assert_int_equal(defaulted >> f & 1, strstr(cases[i].known, name) == NULL);
+            }
+        }
+        json_decref(object);
+        value_scratch_release(&scratch);
+        feature_rows_release(&rows);
+    }
+}
+
 int main(void)
 {
     model_init(&model, MODEL_JSON("cosine"));
@@ -583,6 +622,7 @@ int main(void)
         cmocka_unit_test(copying_rows_and_setting_bags),
         cmocka_unit_test(each_allocation_may_fail),
         cmocka_unit_test(random_objects),
+        cmocka_unit_test(what_is_not_known),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     model_release(&model);

@@ -17,6 +17,7 @@
 #include "core/mem.h"
 #include "core/rng.h"
 #include "core/schema.h"
+#include "core/vecmath.h"
 #include "server/answer.h"
 #include "server/catalog.h"
 #include "server/handlers.h"
@@ -92,6 +93,7 @@ static void set_up(struct fixture *f, const char *engine)
     *f = (struct fixture){.ids = BUF_INIT, .colours = BUF_INIT, .retired = {.wake_fd = -1}};
     f->config.limits.k = MAX_K;
     f->config.limits.batch = QUERIES;
+    f->config.limits.score = 10;
     f->config.limits.exclude = 100 * MAX_EXCLUDE;
     f->config.limits.effort = 500;
     f->config.limits.list = 30;
@@ -165,6 +167,9 @@ static void random_query(struct fixture *f, size_t i)
     if (rng_below(&rng, 3) == 0) {
         buf_puts(&text, ",\"fields\":[\"colour\"]");
     }
+    if (rng_below(&rng, 5) == 0) {
+        buf_printf(&text, ",\"max_per\":{\"colour\":%u}", 1 + rng_below(&rng, 20));
+    }
     buf_puts(&text, "}");
     assert_false(buf_failed(&text));
     read_bytes(f, i, text.data, text.len);
@@ -198,7 +203,7 @@ static void compare(struct fixture *f, bool divided)
     struct evbuffer *together = evbuffer_new();
     struct evbuffer *alone = evbuffer_new();
     size_t groups = answer(f, 0, QUERIES, together);
-    assert_in_range(groups, (QUERIES + ANSWER_GROUP - 1) / ANSWER_GROUP, divided ? QUERIES : QUERIES / 4);
+    assert_in_range(groups, (QUERIES + ANSWER_GROUP - 1) / ANSWER_GROUP, divided ? QUERIES : QUERIES / 2);
     for (size_t i = 0; i < QUERIES; i++) {
         assert_int_equal(answer(f, i, 1, alone), 1);
     }
@@ -221,7 +226,7 @@ static void test_groups_answer_as_single_queries(void **state)
                 random_query(&f, j);
             }
             compare(&f, round > 0);
-            f.bench->n_hits = MAX_K + rng_below(&rng, 1000);
+            f.bench->n_hits = 2 * MAX_K + rng_below(&rng, 1000);
             f.bench->n_exclude = MAX_EXCLUDE + 1 + rng_below(&rng, 1000);
         }
         tear_down(&f);
@@ -284,6 +289,68 @@ static void test_a_vector_that_is_not_finite(void **state)
     tear_down(&f);
 }
 
+/* The first k of the vector's order of which no colour has more than `most`. */
+static size_t cap_naive(const struct fixture *f, const float *vector, size_t k, size_t most, struct scored *out)
+{
+    static struct scored all[ITEMS];
+    static float scores[ITEMS];
+    size_t taken[COLOURS] = {0};
+    size_t n = 0;
+    vec_dot_rows(scores, f->items, ITEMS, DIM, vector);
+    topk_naive(all, ITEMS, scores, ITEMS);
+    for (size_t i = 0; i < ITEMS && n < k; i++) {
+        if (taken[all[i].row % COLOURS]++ < most) {
+            out[n++] = all[i];
+        }
+    }
+    return n;
+}
+
+static void test_most_of_a_value(void **state)
+{
+    (void)state;
+    struct fixture f;
+    char text[128];
+    set_up(&f, "flat");
+    for (size_t i = 0; i < QUERIES; i++) {
+        struct answer_group g;
+        struct fault fault;
+        struct scored wanted[MAX_K];
+        size_t k = 1 + rng_below(&rng, MAX_K);
+        size_t most = 1 + rng_below(&rng, 20);
+        snprintf(text, sizeof text, "{\"user\":{},\"k\":%zu,\"max_per\":{\"colour\":%zu}}", k, most);
+        read_query(&f, i, text);
+        const float *user = f.users + i * DIM;
+        assert_int_equal(answer_search(f.bench, &f.metrics, &f.queries[i], QUERIES - i, user, -1, &g, &fault), 0);
+        assert_int_equal(g.n, 1);
+        size_t n = cap_naive(&f, user, k, most, wanted);
+        assert_int_equal(g.answers[0].n, n);
+        assert_int_equal(g.answers[0].complete, n == k);
+        assert_int_equal(g.answers[0].strategy, ANN_STRATEGY_EXACT);
+        assert_memory_equal(g.hits[0], wanted, n * sizeof *wanted);
+    }
+    tear_down(&f);
+}
+
+static void test_most_of_a_value_without_memory(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct answer_group g;
+    struct fault fault;
+    set_up(&f, "flat");
+    read_query(&f, 0, "{\"user\":{},\"k\":100,\"max_per\":{\"colour\":5}}");
+    int rc = -1;
+    for (long n = 1; rc != 0; n++) {
+        mem_fail_at(n);
+        rc = answer_search(f.bench, &f.metrics, f.queries, 1, f.users, -1, &g, &fault);
+        mem_fail_at(0);
+        assert_true(rc == 0 ? n > 3 : fault.type == PROBLEM_OUT_OF_MEMORY);
+    }
+    assert_int_equal(g.answers[0].n, 5 * COLOURS);
+    tear_down(&f);
+}
+
 /* --- requests of several clients that are answered together --------------------------------------------------------- */
 
 enum { CLIENTS = 5 };
@@ -317,7 +384,7 @@ static void wait_for_answer(struct http_request *request, void *arg)
     struct fault fault;
     json_t *body = request_parse(request->body, request->body_len, &fault);
     assert_non_null(body);
-    c->waiting[c->n++] = (struct waiting){request, body, 1};
+    c->waiting[c->n++] = (struct waiting){request, body};
 }
 
 static void test_a_search_that_fails_spares_the_others(void **state)
@@ -375,6 +442,8 @@ int main(void)
         cmocka_unit_test(test_groups_answer_as_single_queries),
         cmocka_unit_test(test_how_much_fits_into_a_group),
         cmocka_unit_test(test_a_vector_that_is_not_finite),
+        cmocka_unit_test(test_most_of_a_value),
+        cmocka_unit_test(test_most_of_a_value_without_memory),
         cmocka_unit_test(test_a_search_that_fails_spares_the_others),
     };
     rng_seed(&rng, 7, 8);

@@ -17,6 +17,7 @@
 #include <event2/event.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -44,6 +45,7 @@ struct fixture {
     int handled;
     int observed_status;
     char observed_path[64];
+    char order[32]; /* the first letters of the paths that were answered */
     bool drained;
 };
 
@@ -138,6 +140,9 @@ static void handle(struct http_request *request, void *arg)
         f->deferred[f->deferred_count++] = request;
         request->user = f;
         http_on_cancel(request, on_cancel, f);
+    } else if (strcmp(request->path, "/quick") == 0) {
+        request->urgent = true;
+        http_respond_bytes(request, 200, NULL, "quick", 5);
     } else if (strcmp(request->path, "/close") == 0) {
         request->close = true;
         http_respond(request, 200, NULL, NULL);
@@ -157,6 +162,10 @@ static void observe(const struct http_request *request, int status, size_t body_
     (void)body_len;
     f->observed_status = status;
     snprintf(f->observed_path, sizeof f->observed_path, "%s", request->path);
+    size_t n = strlen(f->order);
+    if (n + 1 < sizeof f->order) {
+        f->order[n] = request->path[0] ? request->path[1] : '?';
+    }
 }
 
 static void answer_deferred(struct fixture *f, int i, const char *text)
@@ -651,6 +660,186 @@ static void test_client_gone(void **state)
     }
 }
 
+static const char long_text[2000];
+
+/* What another thread does with a request that was kept: the first letter of its query says how it answers. */
+static void *answer_kept(void *arg)
+{
+    struct http_request *request = arg;
+    http_add_header(request, "X-Kept", "yes");
+    switch (request->query[0]) {
+    case 'p':
+        problem_send(request, PROBLEM_DEADLINE, "/x", "%s", "too late");
+        break;
+    case 'b':
+        http_respond_bytes(request, 200, "text/plain", "bytes", 5);
+        break;
+    case 'e':
+        http_respond(request, 200, NULL, NULL);
+        break;
+    case 'l':
+        evbuffer_add(http_body(request), long_text, sizeof long_text);
+        http_respond(request, 200, "text/plain", http_body(request));
+        break;
+    case 'm':
+        http_respond_bytes(request, 200, "text/plain", long_text, sizeof long_text);
+        break;
+    default:
+        evbuffer_add_printf(http_body(request), "body of %s", request->path);
+        http_respond(request, 200, "application/json", http_body(request));
+        break;
+    }
+    return NULL;
+}
+
+static void test_answers_of_another_thread(void **state)
+{
+    static const char *const wanted[][2] = {{"p", "deadline-exceeded"},
+                                            {"b", "\r\n\r\nbytes"},
+                                            {"e", "Content-Length: 0"},
+                                            {"x", "\r\n\r\nbody of /later"}};
+    struct fixture f;
+    struct client c;
+    (void)state;
+    start(&f, &default_limits);
+    client_open(&c, &f);
+    for (int i = 0; i < 4; i++) {
+        char text[100];
+        pthread_t thread;
+        snprintf(text, sizeof text, "GET /later?%s HTTP/1.1\r\n" HOST "\r\n", wanted[i][0]);
+        client_send(&c, text);
+        pump_for(&f, 5);
+        assert_int_equal(f.deferred_count, i + 1);
+        assert_int_equal(http_keep(f.deferred[i]), 0);
+        assert_int_equal(pthread_create(&thread, NULL, answer_kept, f.deferred[i]), 0);
+        client_send(&c, "GET /h"); /* meanwhile the next one begins to arrive */
+        pump_for(&f, 5);
+        pthread_join(thread, NULL);
+        client_forget(&c);
+        http_send_kept(f.deferred[i]);
+        client_expect(&c, wanted[i][1]);
+        assert_non_null(strstr(c.data, "X-Kept: yes"));
+        client_send(&c, "i HTTP/1.1\r\n" HOST "\r\n");
+        client_expect(&c, "hello");
+    }
+    client_close(&c);
+    stop(&f);
+}
+
+/* Kept answers are packed when the server's are; as they are without memory. */
+static void test_packed_answers_of_another_thread(void **state)
+{
+    struct fixture f;
+    struct client c;
+    (void)state;
+    start(&f, &default_limits);
+    http_server_set_gzip(f.server, true);
+    client_open(&c, &f);
+    for (int i = 0; i < 4; i++) {
+        char text[100];
+        snprintf(text, sizeof text, "GET /later?%c HTTP/1.1\r\n" HOST "Accept-Encoding: gzip\r\n\r\n", "lm"[i % 2]);
+        client_forget(&c);
+        client_send(&c, text);
+        pump_for(&f, 5);
+        assert_int_equal(http_keep(f.deferred[i]), 0);
+        mem_fail_at(i < 2 ? 0 : 1);
+        answer_kept(f.deferred[i]);
+        mem_fail_at(0);
+        http_server_set_gzip(f.server, i != 0); /* what held when it was kept is what counts */
+        http_send_kept(f.deferred[i]);
+        http_server_set_gzip(f.server, true);
+        client_expect(&c, "Vary: Accept-Encoding");
+        assert_true((strstr(c.data, "Content-Encoding: gzip\r\n") != NULL) == (i < 2));
+        assert_true((strstr(c.data, "Content-Length: 2000\r\n") != NULL) == (i >= 2));
+        pump_for(&f, 20);
+    }
+    client_close(&c);
+    stop(&f);
+}
+
+/* A kept answer whose client is gone, one that is never sent, and none for want of memory. */
+static void test_kept_answers_that_nobody_gets(void **state)
+{
+    struct fixture f;
+    struct client c[2];
+    (void)state;
+    start(&f, &default_limits);
+    for (int i = 0; i < 2; i++) {
+        client_open(&c[i], &f);
+        client_send(&c[i], "GET /later?b HTTP/1.1\r\n" HOST "\r\n");
+        pump_for(&f, 5);
+        mem_fail_at(1);
+        assert_int_equal(http_keep(f.deferred[i]), -1);
+        mem_fail_at(0);
+        event_alloc_fail = 1;
+        assert_int_equal(http_keep(f.deferred[i]), -1);
+        event_alloc_fail = 0;
+        assert_int_equal(http_keep(f.deferred[i]), 0);
+        answer_kept(f.deferred[i]);
+    }
+    client_close(&c[0]);
+    pump_for(&f, 5);
+    assert_true(f.deferred[0]->cancelled);
+    http_send_kept(f.deferred[0]);
+    pump_for(&f, 5);
+    assert_int_equal(http_server_connections(f.server), 1);
+    stop(&f);
+    client_close(&c[1]);
+}
+
+/* Waiting ones are read without the loop if they are new, or their last request was quick. */
+static void test_urgent_connections(void **state)
+{
+    enum { OTHERS = 4, NEW = 40 };
+    struct fixture f;
+    struct client others[OTHERS], quick, fresh[NEW];
+    static const char ordinary[] = "GET /hi HTTP/1.1\r\n" HOST "\r\n";
+    static const char urgent[] = "GET /quick HTTP/1.1\r\n" HOST "\r\n";
+    struct http_limits limits = default_limits;
+    (void)state;
+    limits.max_connections = OTHERS + 1 + NEW;
+    start(&f, &limits);
+    for (int i = 0; i < OTHERS; i++) {
+        client_open(&others[i], &f);
+        client_send(&others[i], ordinary);
+        client_expect(&others[i], "hello");
+    }
+    client_open(&quick, &f);
+    client_send(&quick, urgent);
+    client_expect(&quick, "quick");
+    memset(f.order, 0, sizeof f.order);
+    for (int i = 0; i < OTHERS; i++) {
+        assert_int_equal(send(others[i].fd, ordinary, sizeof ordinary - 1, MSG_NOSIGNAL), sizeof ordinary - 1);
+    }
+    assert_int_equal(send(quick.fd, urgent, sizeof urgent - 1, MSG_NOSIGNAL), sizeof urgent - 1);
+    client_open(&fresh[0], &f);
+    assert_int_equal(send(fresh[0].fd, "GET /204 HTTP/1.1\r\n" HOST "\r\n", 33, MSG_NOSIGNAL), 33);
+    http_server_poll_urgent(f.server);
+    assert_string_equal(f.order, "2q");
+    http_server_poll_urgent(f.server);
+    assert_string_equal(f.order, "2q");
+    pump_for(&f, 5);
+    assert_string_equal(f.order, "2qhhhh");
+    for (int i = 1; i < NEW; i++) { /* more than there is room for push the others off the list */
+        client_open(&fresh[i], &f);
+        http_server_poll_urgent(f.server);
+    }
+    pump_for(&f, 5);
+    assert_int_equal(send(quick.fd, urgent, sizeof urgent - 1, MSG_NOSIGNAL), sizeof urgent - 1);
+    http_server_poll_urgent(f.server);
+    assert_string_equal(f.order, "2qhhhh");
+    pump_for(&f, 5);
+    assert_string_equal(f.order, "2qhhhhq");
+    for (int i = 0; i < OTHERS; i++) {
+        client_close(&others[i]);
+    }
+    for (int i = 0; i < NEW; i++) {
+        client_close(&fresh[i]);
+    }
+    client_close(&quick);
+    stop(&f);
+}
+
 static void test_half_close(void **state)
 {
     struct fixture f;
@@ -930,24 +1119,38 @@ static void test_other_limits(void **state)
     stop(&f);
 }
 
-static void test_slow_reader(void **state)
+/* Bytes that are taken one by one do not move the deadline either. */
+static void check_slow_reader(size_t step)
 {
     struct fixture f;
     struct client c;
     struct http_limits limits = default_limits;
-    (void)state;
+    char taken[16];
     limits.response_timeout_ms = 150;
     start(&f, &limits);
     client_open(&c, &f);
     client_send(&c, "GET /big HTTP/1.1\r\n" HOST "\r\nGET /hi HTTP/1.1\r\n" HOST "\r\n");
-    pump_for(&f, 100);
+    for (int64_t end = now_ms() + 100; now_ms() < end;) {
+        (void)!recv(c.fd, taken, step, MSG_DONTWAIT);
+        pump_for(&f, 5);
+    }
     assert_int_equal(f.handled, 1);
     assert_int_equal(http_server_connections(f.server), 1);
-    pump_for(&f, 100);
+    for (int64_t end = now_ms() + 100; now_ms() < end;) {
+        (void)!recv(c.fd, taken, step, MSG_DONTWAIT);
+        pump_for(&f, 5);
+    }
     assert_int_equal(http_server_connections(f.server), 0);
     assert_int_equal(COUNTER(&f, response_timeouts), 1);
     client_close(&c);
     stop(&f);
+}
+
+static void test_slow_reader(void **state)
+{
+    (void)state;
+    check_slow_reader(0);
+    check_slow_reader(1);
 }
 
 static void test_big_response(void **state)
@@ -1344,6 +1547,10 @@ int main(void)
         cmocka_unit_test(test_deferred),
         cmocka_unit_test(test_deferred_flood),
         cmocka_unit_test(test_client_gone),
+        cmocka_unit_test(test_answers_of_another_thread),
+        cmocka_unit_test(test_kept_answers_that_nobody_gets),
+        cmocka_unit_test(test_packed_answers_of_another_thread),
+        cmocka_unit_test(test_urgent_connections),
         cmocka_unit_test(test_half_close),
         cmocka_unit_test(test_abort_mid_body),
         cmocka_unit_test(test_refusals),

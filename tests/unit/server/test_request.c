@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "ann/ann.h"
+#include "core/json.h"
 #include "core/mem.h"
 #include "core/schema.h"
 #include "server/catalog.h"
@@ -46,6 +47,7 @@ static int set_up(void **state)
     f.config.limits.k = 1000;
     f.config.limits.batch = 8;
     f.config.limits.exclude = 4;
+    f.config.limits.score = 3;
     f.config.limits.effort = 500;
     f.config.limits.list = 3;
     struct bundle *b = f.bundle = small_bundle_new(&f.blocks, ids, 5, columns, 2);
@@ -158,6 +160,12 @@ static void test_what_is_refused(void **state)
         {"{\"user\":{},\"fields\":[3]}", PROBLEM_INVALID_FIELD, "/fields/0"},
         {"{\"user\":{},\"filter\":[]}", PROBLEM_INVALID_FIELD, "/filter"},
         {"{\"user\":{},\"filter\":{\"x\":1}}", PROBLEM_INVALID_FIELD, "/filter/x"},
+        {"{\"user\":{},\"max_per\":5}", PROBLEM_INVALID_FIELD, "/max_per"},
+        {"{\"user\":{},\"max_per\":{\"size\":1}}", PROBLEM_INVALID_FIELD, "/max_per/size"},
+        {"{\"user\":{},\"max_per\":{\"colour\":0}}", PROBLEM_INVALID_FIELD, "/max_per/colour"},
+        {"{\"user\":{},\"max_per\":{\"colour\":1,\"shade\":2.5}}", PROBLEM_INVALID_FIELD, "/max_per/shade"},
+        {"{\"user\":{},\"max_per\":{\"a\":1,\"b\":1,\"c\":1,\"d\":1,\"e\":1,\"f\":1,\"g\":1,\"h\":1,\"i\":1}}",
+         PROBLEM_LIMIT_EXCEEDED, "/max_per"},
         {"{\"user\":{},\"a/b~c\":1}", PROBLEM_UNKNOWN_FIELD, "/a~1b~0c"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -170,6 +178,41 @@ static void test_what_is_refused(void **state)
         assert_string_equal(fault.pointer, cases[i].pointer);
         assert_true(strlen(fault.detail) > 5);
     }
+}
+
+static int read_score(const struct fixture *f, const char *text, struct query *q, struct fault *fault)
+{
+    json_t *body = request_parse(text, strlen(text), fault);
+    assert_non_null(body);
+    int result = request_read_score(&f->rules, body, q, fault);
+    json_decref(body);
+    return result;
+}
+
+static void test_items_to_score(void **state)
+{
+    const struct {
+        const char *body;
+        enum problem_type type;
+        const char *pointer;
+    } cases[] = {
+        {"{\"items\":[]}", PROBLEM_MISSING_FIELD, "/user"},
+        {"{\"user\":{}}", PROBLEM_MISSING_FIELD, "/items"},
+        {"{\"user\":{},\"items\":{}}", PROBLEM_INVALID_FIELD, "/items"},
+        {"{\"user\":{},\"items\":[\"x\",null]}", PROBLEM_INVALID_FIELD, "/items/1"},
+        {"{\"user\":{},\"items\":[1,2,3,4]}", PROBLEM_LIMIT_EXCEEDED, "/items"},
+        {"{\"user\":{},\"items\":[],\"filter\":{}}", PROBLEM_UNKNOWN_FIELD, "/filter"},
+    };
+    struct query q;
+    struct fault fault;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(read_score(*state, cases[i].body, &q, &fault), -1);
+        assert_int_equal(fault.type, cases[i].type);
+        assert_string_equal(fault.pointer, cases[i].pointer);
+    }
+    assert_int_equal(read_score(*state, "{\"user\":{},\"items\":[],\"fields\":[\"colour\"]}", &q, &fault), 0);
+    assert_int_equal(q.fields, 1);
+    assert_int_equal(read_score(*state, "{\"items\":[1,\"x\",1],\"user\":{}}", &q, &fault), 0);
 }
 
 static void test_pointers_inside_a_batch(void **state)
@@ -266,7 +309,7 @@ static void *scarce_malloc(size_t n)
     return allocations_left-- > 0 ? malloc(n) : NULL;
 }
 
-/* Whatever allocation fails, the request is refused and nothing leaks; our own are said to be memory. */
+/* Whatever allocation fails, the request is refused with memory as the reason, and nothing leaks. */
 static void test_no_memory(void **state)
 {
     const struct fixture *f = *state;
@@ -274,10 +317,11 @@ static void test_no_memory(void **state)
     struct fault fault;
     json_t *json = NULL;
     json_set_alloc_funcs(scarce_malloc, free);
+    json_guard_memory();
     for (long n = 0; !json; n++) {
         allocations_left = n;
         json = request_parse(body, sizeof body - 1, &fault);
-        assert_true(json || fault.type == PROBLEM_OUT_OF_MEMORY || fault.type == PROBLEM_INVALID_JSON);
+        assert_true(json || fault.type == PROBLEM_OUT_OF_MEMORY);
     }
     json_set_alloc_funcs(malloc, free);
     int result = -1;
@@ -302,6 +346,7 @@ int main(void)
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_everything),
         cmocka_unit_test(test_what_is_refused),
+        cmocka_unit_test(test_items_to_score),
         cmocka_unit_test(test_pointers_inside_a_batch),
         cmocka_unit_test(test_brackets_in_strings_are_no_depth),
         cmocka_unit_test(test_features),
