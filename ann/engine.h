@@ -62,7 +62,7 @@ struct ann_engine {
     void (*workspace_release)(
         struct ann_workspace *ws); /* of a type of its own, also after a failed init; may be NULL */
 
-    /* Fills ws->candidates with at most `depth` (<= ws->capacity) distinct rows in any order, and sets *scored when their
+    /* Fills ws->candidates with `depth` (<= ws->capacity) distinct rows or so in any order, and sets *scored when their
      * scores are exact inner products. Returns how many; 0 also when the engine failed (no memory). Without `masks`, rows
      * that are not allowed may be among them. */
     size_t (*search)(const struct ann *index, struct ann_workspace *ws, const struct engine_request *request,

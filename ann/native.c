@@ -364,26 +364,29 @@ static double share_near(const struct native_state *state, struct native_scratch
 }
 
 /* Lists that a search under a filter looks into. Its results lie as deep as (rows / allowed rows) times as many without it, in more
- * lists: how many more was measured when the index was built. Three quarters of that exponent keep the recall, since results that lie
+ * lists: how many more was measured when the index was built. A little less of that exponent keeps the recall, since results that lie
  * apart are easier for codes to tell (docs/benchmarks.md). */
 static double lists_under_filter(const struct ivf *f, const struct engine_request *r)
 {
-    double wider = pow((double)r->n / (double)r->n_allow, 0.75 * (double)*f->spread);
+    double wider = pow((double)r->n / (double)r->n_allow, 0.85 * (double)*f->spread);
     return fmin(ceil((double)r->effort * wider), (double)f->n_lists);
 }
 
 /* The rows that are allowed may be fewer near the query than elsewhere, or all far away. Then more lists are looked into: far away
- * which centroid is nearest says less. Lists that hold none need not be. */
+ * which centroid is nearest says less; and more candidates are kept: results there lie closer together. Lists that hold none need not be. */
 static void search_allowed(const struct native_state *state, struct native_scratch *s, const struct engine_request *r,
-                           struct pool *pool)
+                           size_t most, struct pool *pool)
 {
-    enum { FAR = 3, SOME = 8 };
+    enum { FAR = 3, DEEP = 3, SOME = 8 };
     const double FEW_NEAR = 0.25;
     const struct ivf *f = &state->ivf;
     struct progress_of progress = {lists_under_filter(f, r), 0};
     size_t lists = order_lists(state, s, r->vector, (size_t)progress.goal + (size_t)progress.goal / 4 + SOME);
     double near = share_near(state, s, r, (size_t)progress.goal < lists ? (size_t)progress.goal : lists);
-    progress.goal *= 1 + (FAR - 1) * (1 - fmin(near, 1));
+    double apart = 1 - fmin(near, 1);
+    progress.goal *= 1 + (FAR - 1) * apart;
+    pool->wanted = (size_t)((double)pool->wanted * (1 + (DEEP - 1) * apart));
+    pool->wanted = pool->wanted < most ? pool->wanted : most;
     size_t begin = 0;
     if (near > FEW_NEAR) {
         scan_allowed_lists(state, s, 0, lists, r, &progress, pool);
@@ -438,7 +441,7 @@ static size_t engine_search(const struct ann *index, struct ann_workspace *ws, c
     struct pool *pool = &s->pool;
     pool_begin(pool, r->depth);
     if (r->allow != NULL) {
-        search_allowed(state, s, r, pool);
+        search_allowed(state, s, r, ws->capacity, pool);
     } else {
         search_all(state, s, r, pool);
     }
