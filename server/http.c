@@ -399,6 +399,11 @@ struct http_server *http_server_new(struct event_base *base, const struct http_l
     TAILQ_INIT(&server->runnable);
     TAILQ_INIT(&server->urgent);
     server->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (trace_random_init(&server->random) < 0) {
+        err_set(e, "http: the kernel has no random bytes");
+        http_server_free(server);
+        return NULL;
+    }
     server->body = evbuffer_new();
     if (server->body == NULL || evtimer_assign(&server->pause_timer, base, on_pause_end, server) < 0 ||
         evtimer_assign(&server->deadline_timer, base, on_deadline, server) < 0 ||

@@ -19,6 +19,7 @@
 
 #include "core/err.h"
 #include "server/http_parse.h"
+#include "server/trace.h"
 
 struct event_base;
 struct evbuffer;
@@ -58,14 +59,15 @@ struct http_request {
     const char *body;  /* body_len contiguous bytes, no '\0' behind; never NULL */
     size_t body_len;
     bool admin; /* came in on a listener marked so */
+    struct trace
+        trace; /* which request this is: in the answer's header `traceparent`, and in problem documents; id "": none yet */
     atomic_bool
         cancelled; /* the client closed its side: nobody may be waiting; still to be answered, as cheaply as possible */
 
     /* For the handler to set. */
     bool close;  /* close the connection after this answer */
     bool urgent; /* what this connection asks is quick, and should not wait for others: see http_server_poll_urgent */
-    const char *id; /* request id that problem documents repeat; NULL: none; must live until the answer */
-    void *user;     /* anything; NULL at first */
+    void *user;  /* anything; NULL at first */
 
     /* The handler's own, 0 at first. */
     struct http_request *next; /* in a list of requests that wait */

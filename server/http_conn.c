@@ -345,6 +345,7 @@ static void conn_fail(struct http_conn *conn, int status, const char *reason)
     x->bad = true;
     x->public.method = x->head.method;
     x->public.admin = conn->admin;
+    http_exchange_trace(x);
     http_conn_enter(conn, HTTP_PHASE_HANDLER);
     problem_send(&x->public, problem_of_status(conn->server, status), NULL, "%s", reason);
 }
@@ -654,6 +655,7 @@ static void conn_refuse(struct http_conn *conn, const char *whose, unsigned limi
     conn->busy = true;
     conn->exchange->bad = true;
     request->admin = conn->admin;
+    http_exchange_trace(conn->exchange);
     http_conn_enter(conn, HTTP_PHASE_HANDLER);
     http_add_header(request, "Retry-After", "1");
     problem_send(request, PROBLEM_TOO_MANY_CONNECTIONS, NULL, "%s has %u connections, which is its limit.", whose,

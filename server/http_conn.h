@@ -124,6 +124,7 @@ struct http_server {
     void (*drained)(void *arg);
     void *drained_arg;
 
+    struct trace_random random; /* for ids */
     time_t date_second;
     char date[HTTP_DATE_LEN + 1]; /* "Date: ...\r\n" */
     struct http_counters counters;
@@ -160,6 +161,7 @@ void http_exchange_reset(struct http_exchange *x);          /* for the next requ
 size_t http_exchange_unread(const struct http_exchange *x); /* bytes of input; 0 for NULL */
 size_t http_exchange_size(const struct http_exchange *x);   /* of the current request, whose head is complete */
 void http_exchange_publish(struct http_exchange *x);        /* parsed head to `public`: decodes, ends strings */
+void http_exchange_trace(struct http_exchange *x);          /* gives it its ids, by the headers there are */
 
 /* Makes room behind the input for another read: moves it to the front, and grows step by step as a body arrives, so
  * that a mere announcement of a large one costs nothing. Returns -1 without memory or over max_buffered. Not while the

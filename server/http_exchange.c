@@ -9,6 +9,7 @@
 #include "server/http_conn.h"
 
 #include <string.h>
+#include <strings.h>
 
 #include "core/mem.h"
 
@@ -153,6 +154,23 @@ int http_replace_body(struct http_request *request, char *bytes, size_t n)
     return 0;
 }
 
+/* Of several, none is to be believed. */
+void http_exchange_trace(struct http_exchange *x)
+{
+    static const char name[] = "traceparent";
+    const char *bytes = x->bytes + x->start;
+    struct http_slice found = {0, 0};
+    unsigned n = 0;
+    for (unsigned i = 0; i < x->head.field_count; i++) {
+        const struct http_field *field = &x->head.fields[i];
+        if (field->name.len == sizeof name - 1 && strncasecmp(bytes + field->name.at, name, sizeof name - 1) == 0) {
+            found = field->value;
+            n++;
+        }
+    }
+    trace_begin(&x->public.trace, &x->conn->server->random, bytes + found.at, n == 1 ? found.len : 0);
+}
+
 /* The bytes behind method, path and query are separators of this very head, which is not parsed again, so strings can
  * be ended in place. */
 void http_exchange_publish(struct http_exchange *x)
@@ -180,4 +198,5 @@ void http_exchange_publish(struct http_exchange *x)
     r->body = bytes + head->head_len;
     r->body_len = (size_t)head->content_length;
     r->admin = x->conn->admin;
+    http_exchange_trace(x);
 }

@@ -254,6 +254,9 @@ static size_t write_head(char *out, struct http_exchange *x, int status, const c
         at = put_size(at, body_len);
         at = PUT(at, "\r\n");
     }
+    at = PUT(at, "traceparent: ");
+    at = put(at, x->public.trace.parent, TRACE_PARENT_LEN);
+    at = PUT(at, "\r\n");
     at = put(at, x->extra, x->extra_len);
     if (close) {
         at = PUT(at, "Connection: close\r\n");
