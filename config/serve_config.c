@@ -64,6 +64,14 @@ static const struct param rows[] = {
                  "most training events, which the bundle must have"},
     {"log.level", PARAM_ENUM, AT(log_level), RELOADABLE, .default_text = "info", .words = log_level_words,
      .sentence = "lines above this level are not written"},
+    {"access_log.path", PARAM_STRING, AT(access_log.path),
+     .sentence =
+         "file, by its absolute path, that gets a line of JSON a request, or - for standard output; not set: none"},
+    {"access_log.sample", PARAM_FLOAT, AT(access_log.sample), RELOADABLE, .default_text = "1", .min = 0, .max = 1,
+     .sentence = "share of the requests that get a line; errors and slow requests always do"},
+    {"access_log.slow", PARAM_DURATION, AT(access_log.slow_ms), RELOADABLE, .default_text = "500ms", .min = 1,
+     .max = HOUR,
+     .sentence = "from a request's last byte to its answer; those that take as long get a line in any case"},
     {"limits.body", PARAM_SIZE, AT(limits.body), .default_text = "1MiB", .min = KIB, .max = GIB,
      .sentence = "largest request body"},
     {"limits.head", PARAM_SIZE, AT(limits.head), .default_text = "16KiB", .min = KIB, .max = MIB,
@@ -215,6 +223,15 @@ static void check_addresses(const struct serve_config *config, const struct node
     }
 }
 
+static void check_access_log(const struct serve_config *config, const struct node *root, struct problems *problems)
+{
+    const char *path = config->access_log.path;
+    if (path != NULL && path[0] != '/' && strcmp(path, "-") != 0) {
+        problem_add(problems, param_place(root, "access_log.path"), "access_log.path",
+                    "%s: must be an absolute path, or - for standard output", problem_quote(path).text);
+    }
+}
+
 /* --- loading -------------------------------------------------------------------------------------------------------- */
 
 /* The file's tree, or an empty one without a file. */
@@ -236,6 +253,7 @@ struct serve_config *serve_config_load(const char *path, const char *const *sets
         } else {
             param_read(&table, root, "", config, &list);
             check_addresses(config, root, &list);
+            check_access_log(config, root, &list);
         }
     }
     problems_finish(&list);

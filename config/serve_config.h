@@ -34,6 +34,11 @@ struct serve_config {
     enum fallback fallback;
     enum log_level log_level;
     struct {
+        char *path;       /* absolute, or "-" for standard output; NULL: no access log */
+        double sample;    /* share of the requests that are good and quick */
+        uint32_t slow_ms; /* from here on they are slow */
+    } access_log;
+    struct {
         uint64_t body;                    /* bytes of a request body */
         uint32_t k;                       /* results a request */
         uint32_t batch;                   /* requests in one body */

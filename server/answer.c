@@ -11,6 +11,7 @@
 
 #include <event2/buffer.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core/log.h"
@@ -234,6 +235,21 @@ void answer_write_source(const struct snapshot *s, const struct query *query, st
         before = ",\"";
     }
     json_out_bytes(out, "]", 1);
+}
+
+void answer_begin(const struct snapshot *s, struct http_request *request, struct json_out *out, size_t guess)
+{
+    json_out_begin(out, http_body(request), s->head_len + guess);
+    json_out_bytes(out, s->head, s->head_len);
+    snprintf(request->model, sizeof request->model, "%s", s->version);
+}
+
+void answer_note(struct http_request *request, const struct query *query, const struct answer_group *g, size_t i)
+{
+    request->users += query->source != SOURCE_NONE;
+    request->k = query->k > request->k ? query->k : request->k;
+    request->strategy = ann_strategy_words[g->answers[i].strategy];
+    request->degraded |= is_degraded(query, &g->answers[i]);
 }
 
 void answer_send(struct http_request *request, struct json_out *out, int status, const struct fault *f)

@@ -44,6 +44,12 @@ void answer_write_source(const struct snapshot *s, const struct query *query, st
 /* About how many bytes answer_write will write. */
 size_t answer_guess(const struct query *query);
 
+/* Begins a 200 of about `guess` bytes with the model that answers. */
+void answer_begin(const struct snapshot *s, struct http_request *request, struct json_out *out, size_t guess);
+
+/* Notes for the access log what was found for query number i of the group. */
+void answer_note(struct http_request *request, const struct query *query, const struct answer_group *g, size_t i);
+
 /* Sends what was written as a 200, or, when status is not 0 or memory was short, the fault. */
 void answer_send(struct http_request *request, struct json_out *out, int status, const struct fault *f);
 

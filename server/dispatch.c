@@ -113,6 +113,7 @@ static void compute_next(struct worker *w, uint64_t now)
         return;
     }
     request->degrade = degrade;
+    request->waited = waited;
     histogram_add(&w->metrics.wait, waited);
     router_run(w, request);
 }

@@ -61,8 +61,7 @@ void handle_embed(struct worker *w, struct http_request *request)
     }
     tower_embed(&b->towers[side], b->schema.similarity, rows, &bench->pass[side], bench->vectors);
     struct json_out out;
-    json_out_begin(&out, http_body(request), bench->snapshot->head_len + 32 + (size_t)b->dim * 16);
-    json_out_bytes(&out, bench->snapshot->head, bench->snapshot->head_len);
+    answer_begin(bench->snapshot, request, &out, 32 + (size_t)b->dim * 16);
     write_vector(bench->vectors, b->dim, &out);
     json_decref(body);
     answer_send(request, &out, 0, &f);

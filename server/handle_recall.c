@@ -50,9 +50,7 @@ static void embed_users(struct worker *w)
 
 static void begin_answer(const struct workbench *bench, struct http_request *request, struct json_out *out)
 {
-    const struct snapshot *s = bench->snapshot;
-    json_out_begin(out, http_body(request), s->head_len + answer_guess(&bench->queries[0]));
-    json_out_bytes(out, s->head, s->head_len);
+    answer_begin(bench->snapshot, request, out, answer_guess(&bench->queries[0]));
 }
 
 /* --- a batch ------------------------------------------------------------------------------------------------------- */
@@ -105,6 +103,7 @@ static int write_batch(struct worker *w, struct http_request *request, size_t co
         for (size_t i = 0; i < group.n; i++) {
             json_out_text(out, done + i == 0 ? "{" : ",{");
             answer_write(bench->snapshot, &queries[i], &group, i, out);
+            answer_note(request, &queries[i], &group, i);
             json_out_bytes(out, "}", 1);
         }
     }
@@ -165,6 +164,7 @@ static void answer_single(struct worker *w, const struct waiting *waiting, const
     begin_answer(w->bench, waiting->request, &out);
     if (status == 0) {
         answer_write(w->bench->snapshot, query, group, i, &out);
+        answer_note(waiting->request, query, group, i);
         json_out_bytes(&out, "}", 1);
     }
     answer_send(waiting->request, &out, status, f);

@@ -84,7 +84,6 @@ static void write_items(const struct workbench *bench, const struct query *q, st
 void handle_score(struct worker *w, struct http_request *request)
 {
     struct workbench *bench = w->bench;
-    const struct snapshot *s = bench->snapshot;
     struct query *q = &bench->queries[0];
     struct fault f;
     json_t *body = dispatch_open(w, request, &f);
@@ -94,8 +93,8 @@ void handle_score(struct worker *w, struct http_request *request)
         return;
     }
     struct json_out out;
-    json_out_begin(&out, http_body(request), s->head_len + 64 + json_array_size(q->items) * (q->fields ? 96 : 48));
-    json_out_bytes(&out, s->head, s->head_len);
+    answer_begin(bench->snapshot, request, &out, 64 + json_array_size(q->items) * (q->fields ? 96 : 48));
+    request->users = 1;
     write_items(bench, q, &out);
     json_decref(body);
     answer_send(request, &out, 0, &f);

@@ -35,13 +35,13 @@ void handle_similar(struct worker *w, struct http_request *request)
     }
     workbench_degrade(bench, query, request->degrade);
     struct json_out out;
-    json_out_begin(&out, http_body(request), s->head_len + answer_guess(query));
-    json_out_bytes(&out, s->head, s->head_len);
+    answer_begin(s, request, &out, answer_guess(query));
     const float *vector = ann_vector(s->index, (uint32_t)row);
     struct answer_group group;
     int status = answer_search(bench, &w->metrics, query, 1, vector, row, &group, &f);
     if (status == 0) {
         answer_write(s, query, &group, 0, &out);
+        answer_note(request, query, &group, 0);
     }
     json_out_bytes(&out, "}", 1);
     json_decref(body);

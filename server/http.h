@@ -73,8 +73,16 @@ struct http_request {
     struct http_request *next; /* in a list of requests that wait */
     uint64_t from;             /* when the request was complete ... */
     uint64_t deadline;         /* ... and from when on its answer is late, in ns; 0: never */
+    uint64_t waited;           /* before it was computed, in ns */
     unsigned degrade;          /* how many steps down its search effort is to go */
     bool together;             /* may be computed together with its neighbours */
+
+    /* For the access log; "", NULL and 0: not known. */
+    char model[64];       /* whose answer it is, cut */
+    const char *strategy; /* static; of the last search */
+    const char *problem;  /* static; what is wrong, by its slug */
+    size_t users, k;      /* asked about, and the most items asked for each */
+    bool degraded;
 
     struct http_kept *kept; /* the layer's: see http_keep */
 };

@@ -29,6 +29,7 @@
 #include "core/fileio.h"
 #include "core/log.h"
 #include "core/mem.h"
+#include "server/access_log.h"
 #include "server/addresses.h"
 #include "server/compaction.h"
 #include "server/http.h"
@@ -50,7 +51,7 @@ struct daemon {
     const struct settings_source *source;
     struct settings *started; /* a reference: service.config is in it */
     struct event_base *base;
-    struct event *wake, *hangup, *terminate, *interrupt, *drain_timer, *deadline_timer;
+    struct event *wake, *hangup, *user1, *terminate, *interrupt, *drain_timer, *deadline_timer;
     struct worker *workers;
     struct compaction *compaction;
     bool given;     /* a snapshot has been handed out */
@@ -185,6 +186,16 @@ static void on_hangup(evutil_socket_t number, short what, void *arg)
     give_settings(d, settings);
     log_info("SIGHUP: %s", reload_is_running(d->service.reload) ? "one more load after the running one" : "reloading");
     reload_request(d->service.reload);
+}
+
+static void on_user1(evutil_socket_t number, short what, void *arg)
+{
+    (void)number;
+    (void)what;
+    struct daemon *d = arg;
+    if (d->service.access_log) {
+        access_log_reopen(d->service.access_log);
+    }
 }
 
 /* --- news from other threads ----------------------------------------------------------------------------------------*/
@@ -323,11 +334,12 @@ static int set_up_events(struct daemon *d, struct err *e)
     d->drain_timer = evtimer_new(d->base, on_drain, d);
     d->deadline_timer = evtimer_new(d->base, on_deadline, d);
     d->hangup = add_signal(d, SIGHUP, on_hangup);
+    d->user1 = add_signal(d, SIGUSR1, on_user1);
     d->terminate = add_signal(d, SIGTERM, on_terminate);
     d->interrupt = add_signal(d, SIGINT, on_terminate);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a log that may not grow any more is no reason to end */
-    if (!d->wake || event_add(d->wake, NULL) != 0 || !d->drain_timer || !d->deadline_timer || !d->hangup ||
+    if (!d->wake || event_add(d->wake, NULL) != 0 || !d->drain_timer || !d->deadline_timer || !d->hangup || !d->user1 ||
         !d->terminate || !d->interrupt) {
         return err_nomem(e);
     }
@@ -364,6 +376,10 @@ static int start_workers(struct daemon *d, struct err *e)
     }
     d->service.workers = d->workers;
     d->service.n_workers = n;
+    const char *log_path = d->service.config->access_log.path;
+    if (log_path && !(d->service.access_log = access_log_new(log_path, n, e))) {
+        return -1;
+    }
     for (size_t i = 0; i < n; i++) {
         if (worker_init(&d->workers[i], &d->service, d->service.listening_fds, d->n_listeners, e) != 0) {
             return -1;
@@ -410,10 +426,12 @@ static void stop_serving(struct daemon *d)
 static void daemon_free(struct daemon *d)
 {
     stop_serving(d);
+    access_log_free(d->service.access_log);
     reload_free(d->service.reload);
     compaction_free(d->compaction);
     items_release(&d->service.items);
-    struct event *events[] = {d->wake, d->hangup, d->terminate, d->interrupt, d->drain_timer, d->deadline_timer};
+    struct event *events[] = {d->wake,      d->hangup,      d->user1,         d->terminate,
+                              d->interrupt, d->drain_timer, d->deadline_timer};
     for (size_t i = 0; i < sizeof events / sizeof *events; i++) {
         free_event(events[i]);
     }

@@ -10,6 +10,7 @@
 
 #include "ann/ann.h"
 #include "core/bundle.h"
+#include "server/access_log.h"
 #include "server/http.h"
 #include "server/reload.h"
 #include "server/service.h"
@@ -225,6 +226,14 @@ static void write_items(struct service *service, struct buf *out)
                  (double)status.compactions);
 }
 
+static void write_access_log(const struct service *service, struct buf *out)
+{
+    if (service->access_log) {
+        write_number(out, "access_log_dropped_total", "counter", "Lines of the access log that could not be written",
+                     (double)access_log_dropped(service->access_log));
+    }
+}
+
 static double max_descriptors(void)
 {
     struct rlimit limit;
@@ -270,5 +279,6 @@ void metrics_write(struct service *service, const struct snapshot *snapshot, str
     write_reloads(service, out);
     write_model(snapshot, out);
     write_items(service, out);
+    write_access_log(service, out);
     write_process(service, out);
 }

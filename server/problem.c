@@ -50,6 +50,7 @@ void problem_send(struct http_request *request, enum problem_type type, const ch
 
     static const char media_type[] = "application/problem+json";
     const struct problem_info *info = problem_info(type);
+    request->problem = info->slug;
     struct buf document = BUF_INIT;
     problem_write(&document, type, pointer, request->trace.id[0] ? request->trace.id : NULL, detail);
     if (buf_failed(&document)) { /* without memory the status still says what counts */

@@ -5,6 +5,7 @@
 #include <strings.h>
 
 #include "server/access.h"
+#include "server/access_line.h"
 #include "server/dispatch.h"
 #include "server/gzip.h"
 #include "server/handlers.h"
@@ -147,11 +148,15 @@ void router_run(struct worker *w, struct http_request *request)
 
 void router_observe(const struct http_request *request, int status, size_t body_len, void *arg)
 {
-    (void)body_len;
     struct worker *w = arg;
+    uint64_t took = 0;
     const struct route *route = request->user;
     metrics_count_response(&w->metrics, route ? route->endpoint : ENDPOINT_OTHER, status);
     if (route) {
-        histogram_add(&w->metrics.latency[route->endpoint], worker_now_ns() - request->from);
+        took = worker_now_ns() - request->from;
+        histogram_add(&w->metrics.latency[route->endpoint], took);
+    }
+    if (w->service->access_log) {
+        access_line_write(w, request, status, body_len, took);
     }
 }

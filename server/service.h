@@ -20,6 +20,7 @@
 
 enum { SERVICE_LISTENERS_MAX = 2 };
 
+struct access_log;
 struct addresses;
 struct reload;
 struct settings;
@@ -36,8 +37,9 @@ struct service {
     struct reload *reload;
     struct items items;
     struct retired retired;
-    struct addresses *addresses; /* that clients connect from */
-    int control_fd;              /* an eventfd: written by any thread when the control thread should look around */
+    struct access_log *access_log; /* NULL: none */
+    struct addresses *addresses;   /* that clients connect from */
+    int control_fd;                /* an eventfd: written by any thread when the control thread should look around */
 
     atomic_bool draining;         /* not ready any more */
     atomic_uint workers_serving;  /* with a snapshot */

@@ -89,7 +89,8 @@ static void compute(struct slow_lane *lane, struct http_request *request)
         fault_send(&f, request);
         return;
     }
-    histogram_add(&self->metrics.slow_wait, worker_now_ns() - request->from);
+    request->waited = worker_now_ns() - request->from;
+    histogram_add(&self->metrics.slow_wait, request->waited);
     if (has_bench(lane)) {
         router_run(self, request);
     } else {

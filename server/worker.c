@@ -171,6 +171,7 @@ static struct event_base *make_base(void)
 int worker_init(struct worker *w, struct service *service, const int *listeners, size_t n_listeners, struct err *e)
 {
     w->service = service;
+    w->line = (struct buf)BUF_INIT;
     w->settings = settings_ref(service->settings);
     w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     w->base = make_base();
@@ -258,6 +259,7 @@ void worker_release(struct worker *w)
     if (!w->service) {
         return;
     }
+    buf_release(&w->line);
     window_free(w->window);
     dispatch_release(w);
     slow_lane_stop(w->slow);

@@ -39,6 +39,7 @@ struct worker {
     struct workbench *bench;   /* NULL until the first snapshot came */
     struct window *window;     /* of /recall; NULL: none */
     struct dispatch dispatch;
+    struct buf line;        /* of the access log, being written */
     struct slow_lane *slow; /* NULL: this is the one of a slow lane, which has no base and no HTTP server either */
     bool drain_begun;
     bool running; /* the thread was started; the control thread's */
