@@ -135,7 +135,8 @@ def test_answers_are_the_same(secure, server, world):
     connection.connect()
     assert connection.sock.version() == "TLSv1.3" and connection.sock.selected_alpn_protocol() == "http/1.1"
     for path, body in (("/recall", BODY), ("/similar", {"item": "7"}), ("/embed", {"user": {"user_id": "5"}}), ("/recall", b"{")):
-        ours, plain = connection.call("POST", path, body), server.post(path, body)
+        trace = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}  # which error documents repeat
+        ours, plain = connection.call("POST", path, body, trace), server.post(path, body, headers=trace)
         assert (ours.status, ours.body) == (plain.status, plain.body)
     large = {"requests": [{"user": {"user_id": str(i)}, "exclude": ["x" * 60] * 40, "k": 3} for i in range(256)]}
     assert connection.call("POST", "/recall", large).body == server.post("/recall", large).body
