@@ -82,7 +82,7 @@ class Faulty:
 
     def reload(self):
         """SIGHUP, and wait, without asking, until the log tells the end; or until it should have, if that line was lost."""
-        ends = ("reload failed", "model ", "the next signal")
+        ends = ("reload failed", "model ", "the next signal", "SIGHUP refused")
         known = len(self.daemon.log)
         self.daemon.hup()
         end = time.monotonic() + 3
