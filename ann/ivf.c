@@ -67,7 +67,7 @@ void ivf_assign_release(struct ivf_assign *a)
     mem_free(a->unit);
 }
 
-/* The least of lanes, the first where several are; n is what they had seen. */
+/* The least of lanes, the first where several are, into best and value if it is less, or as little and earlier. */
 #define LEAST_OF_LANES(least, where, best, value)                                                                  \
     for (size_t lane_ = 0; lane_ < 8; lane_++) {                                                                   \
         bool less_ = (least)[lane_] < (value) || ((least)[lane_] == (value) && (uint32_t)(where)[lane_] < (best)); \

@@ -124,7 +124,7 @@ struct http_server {
     void (*drained)(void *arg);
     void *drained_arg;
 
-    struct trace_random random; /* for ids */
+    struct rng random; /* for ids */
     time_t date_second;
     char date[HTTP_DATE_LEN + 1]; /* "Date: ...\r\n" */
     struct http_counters counters;

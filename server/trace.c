@@ -6,29 +6,9 @@
 /* 00-<trace id>-<parent id>-<flags> */
 enum { ID_AT = 3, PARENT_AT = 36, PARENT_ID_LEN = 16, FLAGS_AT = 53 };
 
-int trace_random_init(struct trace_random *random)
+int trace_random_init(struct rng *random)
 {
     return getrandom(random->state, sizeof random->state, 0) == (ssize_t)sizeof random->state ? 0 : -1;
-}
-
-static uint64_t rotate(uint64_t x, int bits)
-{
-    return x << bits | x >> (64 - bits);
-}
-
-/* xoshiro256++ of D. Blackman and S. Vigna */
-static uint64_t next(struct trace_random *random)
-{
-    uint64_t *s = random->state;
-    uint64_t result = rotate(s[0] + s[3], 23) + s[0];
-    uint64_t t = s[1] << 17;
-    s[2] ^= s[0];
-    s[3] ^= s[1];
-    s[1] ^= s[2];
-    s[0] ^= s[3];
-    s[2] ^= t;
-    s[3] = rotate(s[3], 45);
-    return result;
 }
 
 static bool is_hex(const char *text, size_t n)
@@ -71,16 +51,16 @@ static void put_hex(char *at, uint64_t value)
     }
 }
 
-void trace_begin(struct trace *trace, struct trace_random *random, const char *text, size_t n)
+void trace_begin(struct trace *trace, struct rng *random, const char *text, size_t n)
 {
     bool theirs = trace_is_valid(text, n);
-    uint64_t ours = next(random);
+    uint64_t ours = rng_u64(random);
     memcpy(trace->parent, "00-", 3);
     if (theirs) {
         memcpy(trace->parent + ID_AT, text + ID_AT, TRACE_ID_LEN);
     } else {
-        put_hex(trace->parent + ID_AT, next(random));
-        put_hex(trace->parent + ID_AT + 16, next(random) | 1); /* never all zero */
+        put_hex(trace->parent + ID_AT, rng_u64(random));
+        put_hex(trace->parent + ID_AT + 16, rng_u64(random) | 1); /* never all zero */
     }
     trace->parent[PARENT_AT - 1] = '-';
     put_hex(trace->parent + PARENT_AT, ours | UINT64_C(1) << 63);

@@ -84,6 +84,14 @@ static void adopt_snapshot(struct worker *w)
     }
 }
 
+/* What of the settings is not among the limits. */
+static void set_up_http(struct http_server *http, const struct settings *s)
+{
+    http_server_set_tls(http, false, s->tls);
+    http_server_set_tls(http, true, s->admin_tls);
+    http_server_set_gzip(http, s->config->gzip_responses);
+}
+
 /* Begins to go by what is in the mailbox: a new workbench for the same snapshot, and new limits of the HTTP server. Without
  * memory for it the old settings stay. */
 static void adopt_settings(struct worker *w)
@@ -101,9 +109,7 @@ static void adopt_settings(struct worker *w)
         settings_unref(s);
         return;
     }
-    http_server_set_tls(w->http, false, s->tls);
-    http_server_set_tls(w->http, true, s->admin_tls);
-    http_server_set_gzip(w->http, s->config->gzip_responses);
+    set_up_http(w->http, s);
     http_server_set_limits(w->http, &limits, NULL); /* from a checked configuration: they are good */
     if (bench) {
         workbench_free(w->bench);
@@ -187,9 +193,7 @@ int worker_init(struct worker *w, struct service *service, const int *listeners,
     if (!w->http) {
         return -1;
     }
-    http_server_set_tls(w->http, false, w->settings->tls);
-    http_server_set_tls(w->http, true, w->settings->admin_tls);
-    http_server_set_gzip(w->http, w->settings->config->gzip_responses);
+    set_up_http(w->http, w->settings);
     http_server_count_addresses(w->http, service->addresses);
     http_server_observe(w->http, router_observe, w);
     w->slow = slow_lane_new(w, e);

@@ -50,7 +50,7 @@ static void test_what_is_valid(void **state)
 static void test_a_valid_one_goes_on(void **state)
 {
     (void)state;
-    struct trace_random random = {{1, 2, 3, 4}};
+    struct rng random = {{1, 2, 3, 4}};
     struct trace trace;
     trace_begin(&trace, &random, GOOD, TRACE_PARENT_LEN);
     assert_string_equal(trace.id, ID);
@@ -65,7 +65,7 @@ static void test_a_valid_one_goes_on(void **state)
 static void test_others_get_a_new_one(void **state)
 {
     (void)state;
-    struct trace_random random = {{0, 0, 0, 1}};
+    struct rng random = {{0, 0, 0, 1}};
     struct trace trace, before = {.id = ""};
     for (int i = 0; i < 1000; i++) {
         trace_begin(&trace, &random, "nonsense", 8);
@@ -80,7 +80,7 @@ static void test_others_get_a_new_one(void **state)
 static void test_seeds_differ(void **state)
 {
     (void)state;
-    struct trace_random a, b;
+    struct rng a, b;
     assert_int_equal(trace_random_init(&a), 0);
     assert_int_equal(trace_random_init(&b), 0);
     assert_memory_not_equal(&a, &b, sizeof a);
